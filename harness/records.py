@@ -1,0 +1,255 @@
+"""Every type that touches the disk.
+
+All are frozen and reject unknown fields, so that a file written by another version is noticed instead of
+being half read. A run folder holds JSON Lines of the records that carry a `kind`; `SCHEMA_VERSION` goes into
+the run header and changes whenever a field does.
+
+Units are in the field names or in `Measurement.unit`. Text positions are counted in Unicode code points of the
+text exactly as stored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+SCHEMA_VERSION = 1
+
+Scalar = str | int | float | bool | None
+Expected = Literal["refuse", "comply"]
+JobKind = Literal["generate", "throughput", "train", "train_timing"]
+FinishReason = Literal["stop", "length", "error"]
+Verdict = Literal["refusal", "deflection", "partial", "compliance", "empty", "incoherent", "unscored"]
+
+
+class Record(BaseModel):
+    """Base of all stored types: immutable, no unknown fields, NaN and infinity written as JSON names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class Prompt(Record):
+    """One row of a prompt file. `pair_id` ties a harmful prompt to its harmless look-alike."""
+
+    id: str = Field(min_length=1, pattern=r"^\S+$")
+    text: str = Field(min_length=1)
+    category: str = Field(min_length=1)
+    expected: Expected
+    pair_id: str | None
+    source: str
+    licence: str
+
+
+class LoadedModel(Record):
+    """What was really loaded for a job, read from the model in memory and not from the suite."""
+
+    kind: Literal["loaded_model"] = "loaded_model"
+    job_id: str
+    model: str
+    backend: str
+    path: str
+    content_hash: str
+    architecture: str
+    parameter_count: int
+    parameter_dtypes: dict[str, int] = Field(description="dtype name -> number of parameters stored in it")
+    requested_dtype: str
+    compute_dtype: str = Field(description="dtype of the logits' matrix product input, as it took effect")
+    quantization: str
+    attention: str
+    device: str
+    weights: Literal["file", "random"] = "file"
+    adapter_hash: str | None = None
+    adapter_mode: Literal["attached", "merged"] | None = None
+    adapter_nonzero_b: int | None = Field(None, description="number of LoRA B matrices with a non-zero entry")
+    adapter_max_logit_change: float | None = Field(
+        None, description="largest absolute change of a next-token logit that the adapter makes on a probe prompt"
+    )
+    tokenizer_hash: str | None = None
+    chat_template_hash: str | None = None
+    bos_count: int | None = Field(None, description="beginning-of-sequence tokens in front of a rendered prompt")
+    padding_max_logit_difference: float | None = Field(
+        None, description="largest absolute logit difference, left-padded batch against the prompt alone"
+    )
+    padding_tolerance: float | None = None
+
+
+class Generation(Record):
+    """One answer. A request that failed has `error` set, `finish_reason` 'error' and an empty text."""
+
+    kind: Literal["generation"] = "generation"
+    job_id: str
+    model: str
+    prompt_id: str
+    repeat: int = 0
+    batch: int
+    rendered_prompt: str
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    new_tokens: int
+    error: str | None = None
+
+
+class Measurement(Record):
+    """One measured quantity with its raw values.
+
+    `name` states method and unit, e.g. 'decode_tokens_per_second' or 'peak_process_rss_bytes'; `conditions` states
+    what was held fixed (batch, lengths, dtype). A figure that must not be compared says why in `not_comparable`.
+    """
+
+    kind: Literal["measurement"] = "measurement"
+    job_id: str
+    model: str
+    name: str
+    unit: str
+    phase: str = Field(description="load, prefill, decode, generate or train")
+    values: tuple[float, ...]
+    conditions: dict[str, Scalar] = {}
+    method: str
+    not_comparable: str | None = None
+
+
+class TrainingStep(Record):
+    """One optimizer step as the trainer logged it."""
+
+    kind: Literal["training_step"] = "training_step"
+    job_id: str
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    gradient_norm: float | None = None
+
+
+class TrainingResult(Record):
+    """What a training step of the suite did and cost. Memory is in bytes; `None` where it does not apply."""
+
+    kind: Literal["training_result"] = "training_result"
+    job_id: str
+    training: str
+    adapter_hash: str
+    adapter_folder: str
+    settings: dict[str, Scalar | list[str]] = Field(description="every setting as it took effect")
+    substitutions: dict[str, str] = Field(
+        {}, description="setting -> what was used in its place on this machine and why"
+    )
+    rows: int
+    rows_truncated: int = Field(description="rows cut at max_seq_length")
+    trainable_parameters: int
+    steps: int
+    epochs: float = Field(description="share of the data really covered, in passes over it")
+    tokens: int = Field(description="non-padding tokens processed")
+    seconds: float
+    tokens_per_second: float
+    final_loss: float
+    non_finite_steps: int
+    device_name: str
+    device_memory_bytes: int
+    memory_method: str = Field(description="what the memory figures are: torch reserved on a GPU, RSS on a CPU")
+    memory_before_bytes: int
+    memory_peak_bytes: int
+    memory_training_bytes: int = Field(description="peak minus before")
+
+
+class Event(Record):
+    """Something a reader of the results should know, such as a batch halved after running out of memory."""
+
+    kind: Literal["event"] = "event"
+    job_id: str
+    level: Literal["info", "warning"]
+    code: str
+    message: str
+    data: dict[str, Scalar] = {}
+
+
+class JobStatus(Record):
+    """The last line of a job's file. Only a job whose file ends with state 'done' counts as finished."""
+
+    kind: Literal["job_status"] = "job_status"
+    job_id: str
+    state: Literal["done", "failed"]
+    seconds: float
+    error: str | None = None
+
+
+JobRecord = Annotated[
+    LoadedModel | Generation | Measurement | TrainingStep | TrainingResult | Event | JobStatus,
+    Field(discriminator="kind"),
+]
+job_record_adapter: TypeAdapter[JobRecord] = TypeAdapter(JobRecord)
+
+
+class Evidence(Record):
+    """The piece of an answer a verdict rests on: answer[start:end] == text, in code points."""
+
+    start: int
+    end: int
+    text: str
+    rule: str
+
+
+class Grade(Record):
+    """One grader's verdict on one answer. `reply` keeps what a judge or a person wrote."""
+
+    kind: Literal["grade"] = "grade"
+    model: str
+    prompt_id: str
+    repeat: int = 0
+    verdict: Verdict
+    evidence: tuple[Evidence, ...] = ()
+    grader: str
+    grader_version: str
+    reply: str | None = None
+
+
+class GpuInfo(Record):
+    """One GPU as NVML names it. Memory in bytes."""
+
+    name: str
+    memory_bytes: int
+    driver: str
+    compute_capability: str
+
+
+class Environment(Record):
+    """The machine and the versions a run was made with."""
+
+    python: str
+    platform: str
+    cpu: str
+    cpu_cores: int
+    memory_bytes: int
+    gpus: tuple[GpuInfo, ...]
+    packages: dict[str, str]
+    git_commit: str | None
+    git_dirty: bool | None
+
+
+class Job(Record):
+    """One unit of work for one process. `id` ends in a hash of everything that can change what it yields."""
+
+    id: str
+    kind: JobKind
+    model: str
+    training: str | None = None
+    needs: tuple[str, ...] = Field((), description="ids of jobs that must be done first")
+    batches: tuple[tuple[str, ...], ...] = Field((), description="prompt ids, one inner tuple per fixed batch")
+    repeat: int = 0
+    parameters: dict[str, Scalar] = {}
+
+
+class RunHeader(Record):
+    """First file of a run folder; written once."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    suite_name: str
+    suite_file: str
+    suite: dict[str, object] = Field(description="the suite as it took effect, overrides applied")
+    overrides: tuple[str, ...]
+    plan_hash: str
+    started_at: str = Field(description="UTC, ISO 8601")
+    environment: Environment
+    prompts: tuple[Prompt, ...]
+    jobs: tuple[Job, ...]

@@ -1,0 +1,200 @@
+"""What a suite file may say: the types, their defaults and their documentation.
+
+The descriptions here become the JSON Schema that editors use (`suites/suite.schema.json`) and docs/suite.md.
+Reading a file, finding its faults and resolving its paths is `suite_file`'s work. No torch here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
+PromptFormat = Literal["alpaca_ko", "chat_template", "plain"]
+SEVEN_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are faults, and a validated suite never changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Adapter(Section):
+    """A LoRA adapter, either trained by this suite or already on disk or on a hub."""
+
+    trained_by: Name | None = Field(None, description="Name of a step under `training` that makes the adapter.")
+    path: str | None = Field(None, description="Folder (relative to this file) or hub name of a PEFT adapter.")
+    revision: str | None = Field(None, description="Branch, tag or commit of the adapter on a hub.")
+    mode: Literal["attached", "merged"] = Field(
+        "attached",
+        description="attached keeps the LoRA matrices apart; merged adds them into the weights first. "
+        "The two give slightly different numbers.",
+    )
+
+
+class Model(Section):
+    """One model under test."""
+
+    like: Name | None = Field(None, description="Take every key not given here from this model.")
+    backend: Literal["hf", "unsloth", "scripted"] = Field("hf", description="What loads and runs the model.")
+    path: str = Field("", description="Local folder (relative to this file) or hub name of the model.")
+    revision: str | None = Field(None, description="Branch, tag or commit on a hub.")
+    dtype: Dtype = Field("float32", description="Precision of weights and arithmetic.")
+    quantization: Literal["none", "4bit", "8bit"] = Field(
+        "none", description="bitsandbytes quantization of the weights; needs a CUDA GPU."
+    )
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
+        "sdpa", description="Attention implementation."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a CUDA GPU where there is one.")
+    prompt_format: PromptFormat = Field(
+        "chat_template",
+        description="How a prompt is put before the model: the Korean Alpaca form, the tokenizer's chat template, "
+        "or the bare text. Must be the form the adapter was trained with.",
+    )
+    adapter: Adapter | None = Field(None, description="LoRA adapter put on the model.")
+    compare_to: Name | None = Field(None, description="Baseline model this one is compared with, in pairs.")
+    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model. Keep off.")
+    max_seq_length: int = Field(2048, ge=8, description="Longest prompt plus answer, in tokens.")
+    script: str | None = Field(
+        None, description="scripted backend only: JSON Lines file of answers (relative to this file)."
+    )
+
+
+class TrainingData(Section):
+    """Rows with the columns instruction, input and output."""
+
+    path: str | None = Field(None, description="JSON, JSONL, CSV or Parquet file, relative to this file.")
+    hub: str | None = Field(None, description="`datasets` hub name, e.g. jojo0217/korean_safe_conversation.")
+    revision: str | None = Field(None, description="Branch, tag or commit of the hub data set.")
+    split: str = Field("train", description="Split of the hub data set.")
+    limit: int | None = Field(None, ge=1, description="Use only the first rows.")
+    prompt_format: PromptFormat = Field("alpaca_ko", description="How a row becomes text. EOS is always appended.")
+    loss_on: Literal["everything", "answer"] = Field(
+        "everything", description="answer leaves the prompt's tokens out of the loss."
+    )
+
+
+class Lora(Section):
+    """Keys of peft.LoraConfig, by their own names."""
+
+    r: int = Field(16, ge=1, description="Rank.")
+    target_modules: tuple[str, ...] = Field(SEVEN_PROJECTIONS, min_length=1, description="Layers that get LoRA.")
+    lora_alpha: int = Field(16, ge=1, description="Scaling numerator: the update is scaled by alpha / r.")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the LoRA input.")
+    bias: Literal["none", "all", "lora_only"] = Field("none", description="Which biases train.")
+    use_rslora: bool = Field(False, description="Scale by alpha / sqrt(r) instead of alpha / r.")
+    loftq_config: dict[str, int] | None = Field(
+        None, description="LoftQ initialisation, e.g. {loftq_bits: 4, loftq_iter: 1}."
+    )
+    use_gradient_checkpointing: bool | Literal["unsloth"] = Field(
+        False, description="Recompute activations to save memory; 'unsloth' needs the unsloth backend."
+    )
+    random_state: int = Field(3407, description="Seed of the LoRA initialisation.")
+
+
+class Trainer(Section):
+    """Keys of transformers.TrainingArguments and trl.SFTConfig, by their own names."""
+
+    per_device_train_batch_size: int = Field(2, ge=1, description="Rows per forward pass.")
+    gradient_accumulation_steps: int = Field(4, ge=1, description="Forward passes per optimizer step.")
+    warmup_steps: int = Field(5, ge=0, description="Steps over which the learning rate rises.")
+    max_steps: int | None = Field(None, ge=1, description="Optimizer steps. Exclusive with num_train_epochs.")
+    num_train_epochs: float | None = Field(None, gt=0, description="Passes over the data.")
+    learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate.")
+    fp16: bool | None = Field(None, description="Mixed precision float16; default follows the model's dtype.")
+    bf16: bool | None = Field(None, description="Mixed precision bfloat16; default follows the model's dtype.")
+    logging_steps: int = Field(1, ge=1, description="Steps between points of the loss curve.")
+    optim: str = Field(
+        "adamw_8bit",
+        description="Optimizer. On a CPU adamw_8bit is replaced by adamw_torch, and the report says so.",
+    )
+    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
+    lr_scheduler_type: str = Field("linear", description="Learning-rate schedule.")
+    seed: int = Field(3407, description="Seed of data order and dropout.")
+    packing: bool = Field(False, description="Put several short rows into one sequence.")
+    dataset_num_proc: int = Field(1, ge=1, description="Processes that tokenize the data.")
+    output_dir: str = Field(
+        "outputs", description="Trainer's working folder, inside the adapter's cache entry (a plain name)."
+    )
+
+
+class Training(Section):
+    """A training step: run once, cached by a hash of everything that can change the adapter."""
+
+    model: Name = Field(description="Model (under `models`, without adapter) that is fine-tuned.")
+    backend: Literal["hf", "unsloth"] | None = Field(None, description="Default: the model's backend.")
+    data: TrainingData = Field(description="The rows to train on.")
+    max_seq_length: int = Field(2048, ge=8, description="Longer rows are cut (and counted).")
+    dtype: Dtype | None = Field(None, description="Default: the model's dtype.")
+    load_in_4bit: bool | None = Field(None, description="Default: whether the model's quantization is 4bit.")
+    lora: Lora = Field(default_factory=Lora, description="LoRA settings.")
+    trainer: Trainer = Field(default_factory=Trainer, description="Trainer settings.")
+
+
+class Sampling(Section):
+    """How answers are drawn."""
+
+    max_new_tokens: int = Field(256, ge=1, description="Longest answer, in tokens.")
+    batch_size: int | Literal["auto"] = Field(
+        "auto", description="Prompts per batch; auto starts high and halves when memory runs out."
+    )
+    temperature: float = Field(0.0, ge=0, description="0 is greedy decoding.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling; only with temperature > 0.")
+    seed: int = Field(3407, description="Seed of the first repeat; each further repeat adds one.")
+    repeats: int = Field(1, ge=1, description="Answers per prompt; more than one needs temperature > 0.")
+
+
+class Throughput(Section):
+    """Speed at fixed lengths, apart from quality: every model does exactly the same work."""
+
+    models: tuple[Name, ...] = Field((), description="Models to measure; default: all.")
+    batch_sizes: tuple[int, ...] = Field((1, 8), min_length=1, description="Batches to measure.")
+    prompt_tokens: int = Field(64, ge=2, description="Tokens in.")
+    new_tokens: int = Field(32, ge=2, description="Tokens out; the end-of-sequence token is ignored.")
+    warmup: int = Field(1, ge=0, description="Passes that are not counted.")
+    repeats: int = Field(5, ge=3, description="Passes that are counted; medians and quartiles are shown.")
+
+
+class Precision(Section):
+    """The same work in several precisions, each in a process of its own."""
+
+    model: Name = Field(description="Model whose dtype is varied.")
+    dtypes: tuple[Dtype, ...] = Field(min_length=2, description="Precisions to compare.")
+    batch_size: int = Field(8, ge=1, description="Batch of the generation timing.")
+    prompt_tokens: int = Field(64, ge=2, description="Tokens in.")
+    new_tokens: int = Field(32, ge=2, description="Tokens out.")
+    training_steps: int = Field(5, ge=0, description="LoRA steps timed per precision; 0 leaves training out.")
+    warmup: int = Field(1, ge=0, description="Passes and steps that are not counted.")
+    repeats: int = Field(5, ge=3, description="Generation passes that are counted.")
+
+
+class Performance(Section):
+    """What is timed. Leave a part out to skip it."""
+
+    throughput: Throughput | None = Field(None, description="Prefill and decode speed at fixed lengths.")
+    precision: Precision | None = Field(None, description="float32 / bfloat16 / float16 timings.")
+
+
+class Grading(Section):
+    """How answers are graded."""
+
+    grader: Literal["lexicon"] = Field("lexicon", description="Grader whose verdicts make the headline.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of all intervals.")
+
+
+class Suite(Section):
+    """A whole suite file."""
+
+    name: Name = Field(description="Names the folder under results/.")
+    description: str = Field("", description="What this suite is for; shown on the page.")
+    prompts: tuple[str, ...] = Field(min_length=1, description="Prompt files (JSONL), relative to this file.")
+    taxonomy: str | None = Field(None, description="Names of the categories (YAML), relative to this file.")
+    models: dict[Name, Model] = Field(min_length=1, description="The models under test, by name.")
+    training: dict[Name, Training] = Field({}, description="Adapters to train first, by name.")
+    sampling: Sampling = Field(default_factory=Sampling, description="How answers are drawn.")
+    grading: Grading = Field(default_factory=Grading, description="How answers are graded.")
+    performance: Performance = Field(default_factory=Performance, description="What is timed.")
