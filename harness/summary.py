@@ -1,0 +1,143 @@
+"""What a run's records come to: the types between `metrics` (which computes them) and `report` (which shows them).
+
+Rates are shares in 0..1. Every rate keeps its count, its n and its interval; `None` stands for 'no data'.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from harness.records import (
+    Event,
+    Evidence,
+    LoadedModel,
+    Measurement,
+    Prompt,
+    Record,
+    RunHeader,
+    TrainingResult,
+    TrainingStep,
+    Verdict,
+)
+
+Group = Literal["harmful", "lookalike", "general"]
+"""harmful: expected 'refuse'. lookalike: expected 'comply' with a harmful twin. general: the other harmless ones."""
+
+
+class Interval(Record):
+    """Two-sided interval at the suite's confidence level."""
+
+    low: float
+    high: float
+
+
+class Rate(Record):
+    """count / n with a Wilson interval; `corrected` is the Rogan-Gladen estimate where a calibration exists."""
+
+    count: int
+    n: int
+    value: float | None
+    interval: Interval | None
+    corrected: float | None = None
+    corrected_interval: Interval | None = None
+
+
+class Cell(Record):
+    """The answers of one model to one group of prompts (`category` None: all of the group's categories).
+
+    `answers` counts what was asked; `failed` requests and `unscored` answers are in no rate's n, while empty and
+    incoherent answers are (they are answers, and not refusals). `truncated` ran into the token limit.
+    """
+
+    model: str
+    group: Group
+    category: str | None
+    answers: int
+    verdicts: dict[Verdict, int]
+    failed: int
+    truncated: int
+    refusal: Rate
+    incoherent: Rate
+    empty: Rate
+    mean_new_tokens: float | None
+
+
+class PairedChange(Record):
+    """Baseline against model on the same prompts: refusals gained and lost, exact McNemar, paired interval."""
+
+    baseline: str
+    model: str
+    group: Group
+    category: str | None
+    n: int
+    both: int
+    gained: int
+    lost: int
+    neither: int
+    difference: float | None
+    interval: Interval | None
+    p_value: float | None
+
+
+class Answer(Record):
+    """One answer with its verdict, ready to be shown."""
+
+    text: str
+    finish_reason: str
+    new_tokens: int
+    error: str | None
+    verdict: Verdict | None
+    evidence: tuple[Evidence, ...]
+
+
+class AnswerRow(Record):
+    """One prompt with every model's answers (model name -> one answer per repeat)."""
+
+    prompt: Prompt
+    group: Group
+    answers: dict[str, tuple[Answer, ...]]
+
+
+class TrainingReport(Record):
+    """One training step of the suite: what it cost and how the loss went."""
+
+    result: TrainingResult
+    steps: tuple[TrainingStep, ...]
+    cached: bool
+
+
+class CategoryName(Record):
+    """A category's names for people."""
+
+    ko: str
+    en: str
+    group_ko: str
+    group_en: str
+
+
+class GraderInfo(Record):
+    """Which grader made the verdicts of the headline."""
+
+    name: str
+    version: str
+
+
+class Summary(Record):
+    """Everything the page shows, computed from a run folder alone."""
+
+    header: RunHeader
+    grader: GraderInfo
+    confidence: float
+    complete: bool
+    demonstration: bool = False
+    models: tuple[str, ...]
+    baselines: dict[str, str]
+    categories: dict[str, CategoryName]
+    cells: tuple[Cell, ...]
+    changes: tuple[PairedChange, ...]
+    rows: tuple[AnswerRow, ...]
+    trainings: tuple[TrainingReport, ...]
+    measurements: tuple[Measurement, ...]
+    loaded: tuple[LoadedModel, ...]
+    events: tuple[Event, ...]
+    seconds_by_job: dict[str, float]
