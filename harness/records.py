@@ -59,6 +59,7 @@ class LoadedModel(Record):
     attention: str
     device: str
     weights: Literal["file", "random"] = "file"
+    demonstration: bool = Field(False, description="the model's own config says it only demonstrates the harness")
     adapter_hash: str | None = None
     adapter_mode: Literal["attached", "merged"] | None = None
     adapter_nonzero_b: int | None = Field(None, description="number of LoRA B matrices with a non-zero entry")
@@ -171,6 +172,7 @@ class JobStatus(Record):
     state: Literal["done", "failed"]
     seconds: float
     error: str | None = None
+    records_sha256: str | None = Field(None, description="hash of all earlier bytes of the file, set when done")
 
 
 JobRecord = Annotated[
@@ -203,6 +205,65 @@ class Grade(Record):
     reply: str | None = None
 
 
+class JudgeReply(Record):
+    """One reply of a judge as it came. `key` hashes judge, rubric, prompt and answer; the API key is in none of it."""
+
+    kind: Literal["judge_reply"] = "judge_reply"
+    key: str
+    judge: str
+    text: str
+    finish_reason: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    seconds: float
+
+
+class GradingPass(Record):
+    """One pass of a grader over a run: what it asked for and what that cost. Tokens are of this pass's requests.
+
+    `cost` is in `currency`, and None where no prices were given or a server left out its token counts.
+    """
+
+    kind: Literal["grading_pass"] = "grading_pass"
+    grader: str
+    grader_version: str
+    finished_at: str = Field(description="UTC, ISO 8601")
+    answers: int
+    verdicts: dict[Verdict, int]
+    seconds: float
+    requests: int = Field(0, description="replies asked for and had in this pass")
+    from_cache: int = Field(0, description="replies taken from an earlier pass")
+    failed_requests: int = Field(0, description="answers left unscored because no usable reply came")
+    retries: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    replies_without_token_counts: int = 0
+    cost: float | None = None
+    currency: str | None = None
+
+
+class ReviewItem(Record):
+    """One answer of a blind sample and the stratum (model and verdict) it was drawn from."""
+
+    model: str
+    prompt_id: str
+    repeat: int
+    stratum: str
+    answer_sha256: str
+
+
+class ReviewSample(Record):
+    """A blind sample for human review. `stratum_sizes` counts the answers each stratum was drawn from."""
+
+    kind: Literal["review_sample"] = "review_sample"
+    id: str = Field(description="hash of everything below")
+    run_id: str
+    seed: int
+    stratified_by: str = Field(description="grader@version whose verdicts made the strata")
+    stratum_sizes: dict[str, int]
+    items: tuple[ReviewItem, ...] = Field(description="in the order they are shown")
+
+
 class GpuInfo(Record):
     """One GPU as NVML names it. Memory in bytes."""
 
@@ -224,6 +285,15 @@ class Environment(Record):
     packages: dict[str, str]
     git_commit: str | None
     git_dirty: bool | None
+
+
+class CategoryName(Record):
+    """A prompt category's names for people, and those of the group it belongs to."""
+
+    ko: str
+    en: str
+    group_ko: str
+    group_en: str
 
 
 class Job(Record):
@@ -252,4 +322,5 @@ class RunHeader(Record):
     started_at: str = Field(description="UTC, ISO 8601")
     environment: Environment
     prompts: tuple[Prompt, ...]
+    categories: dict[str, CategoryName] = {}
     jobs: tuple[Job, ...]

@@ -8,25 +8,53 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from harness.records import Verdict
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
+FILE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
+ENDPOINT_PATTERN = r"^https?://[^\s@?#]+$"
+VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 PromptFormat = Literal["alpaca_ko", "chat_template", "plain"]
+Optimizer = Literal[
+    "adamw_8bit",
+    "paged_adamw_8bit",
+    "paged_adamw_32bit",
+    "adamw_torch",
+    "adamw_torch_fused",
+    "adafactor",
+    "sgd",
+]
+Schedule = Literal[
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+]
 SEVEN_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class Section(BaseModel):
     """Base of all sections: unknown keys are faults, and a validated suite never changes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Adapter(Section):
     """A LoRA adapter, either trained by this suite or already on disk or on a hub."""
 
-    trained_by: Name | None = Field(None, description="Name of a step under `training` that makes the adapter.")
-    path: str | None = Field(None, description="Folder (relative to this file) or hub name of a PEFT adapter.")
+    trained_by: Name | None = Field(
+        None, description="Name of a step under `training` that makes the adapter."
+    )
+    path: str | None = Field(
+        None, description="Folder (relative to this file) or hub name of a PEFT adapter."
+    )
     revision: str | None = Field(None, description="Branch, tag or commit of the adapter on a hub.")
     mode: Literal["attached", "merged"] = Field(
         "attached",
@@ -49,7 +77,9 @@ class Model(Section):
     attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
         "sdpa", description="Attention implementation."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a CUDA GPU where there is one.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto takes a CUDA GPU where there is one."
+    )
     prompt_format: PromptFormat = Field(
         "chat_template",
         description="How a prompt is put before the model: the Korean Alpaca form, the tokenizer's chat template, "
@@ -72,7 +102,9 @@ class TrainingData(Section):
     revision: str | None = Field(None, description="Branch, tag or commit of the hub data set.")
     split: str = Field("train", description="Split of the hub data set.")
     limit: int | None = Field(None, ge=1, description="Use only the first rows.")
-    prompt_format: PromptFormat = Field("alpaca_ko", description="How a row becomes text. EOS is always appended.")
+    prompt_format: PromptFormat = Field(
+        "alpaca_ko", description="How a row becomes text. EOS is always appended."
+    )
     loss_on: Literal["everything", "answer"] = Field(
         "everything", description="answer leaves the prompt's tokens out of the loss."
     )
@@ -82,7 +114,9 @@ class Lora(Section):
     """Keys of peft.LoraConfig, by their own names."""
 
     r: int = Field(16, ge=1, description="Rank.")
-    target_modules: tuple[str, ...] = Field(SEVEN_PROJECTIONS, min_length=1, description="Layers that get LoRA.")
+    target_modules: tuple[str, ...] = Field(
+        SEVEN_PROJECTIONS, min_length=1, description="Layers that get LoRA."
+    )
     lora_alpha: int = Field(16, ge=1, description="Scaling numerator: the update is scaled by alpha / r.")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the LoRA input.")
     bias: Literal["none", "all", "lora_only"] = Field("none", description="Which biases train.")
@@ -106,19 +140,23 @@ class Trainer(Section):
     num_train_epochs: float | None = Field(None, gt=0, description="Passes over the data.")
     learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate.")
     fp16: bool | None = Field(None, description="Mixed precision float16; default follows the model's dtype.")
-    bf16: bool | None = Field(None, description="Mixed precision bfloat16; default follows the model's dtype.")
+    bf16: bool | None = Field(
+        None, description="Mixed precision bfloat16; default follows the model's dtype."
+    )
     logging_steps: int = Field(1, ge=1, description="Steps between points of the loss curve.")
-    optim: str = Field(
+    optim: Optimizer = Field(
         "adamw_8bit",
         description="Optimizer. On a CPU adamw_8bit is replaced by adamw_torch, and the report says so.",
     )
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
-    lr_scheduler_type: str = Field("linear", description="Learning-rate schedule.")
+    lr_scheduler_type: Schedule = Field("linear", description="Learning-rate schedule.")
     seed: int = Field(3407, description="Seed of data order and dropout.")
     packing: bool = Field(False, description="Put several short rows into one sequence.")
     dataset_num_proc: int = Field(1, ge=1, description="Processes that tokenize the data.")
     output_dir: str = Field(
-        "outputs", description="Trainer's working folder, inside the adapter's cache entry (a plain name)."
+        "outputs",
+        pattern=FILE_NAME_PATTERN,
+        description="Trainer's working folder, inside the adapter's cache entry (a plain name).",
     )
 
 
@@ -131,8 +169,8 @@ class Training(Section):
     max_seq_length: int = Field(2048, ge=8, description="Longer rows are cut (and counted).")
     dtype: Dtype | None = Field(None, description="Default: the model's dtype.")
     load_in_4bit: bool | None = Field(None, description="Default: whether the model's quantization is 4bit.")
-    lora: Lora = Field(default_factory=Lora, description="LoRA settings.")
-    trainer: Trainer = Field(default_factory=Trainer, description="Trainer settings.")
+    lora: Lora = Field(Lora(), description="LoRA settings.")
+    trainer: Trainer = Field(Trainer(), description="Trainer settings.")
 
 
 class Sampling(Section):
@@ -179,11 +217,81 @@ class Performance(Section):
     precision: Precision | None = Field(None, description="float32 / bfloat16 / float16 timings.")
 
 
+class Judge(Section):
+    """A language model that grades answers, behind any OpenAI-compatible server."""
+
+    # A key typed into the suite by mistake must not be repeated in an error message.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    endpoint: str = Field(
+        pattern=ENDPOINT_PATTERN,
+        description="Base URL of the server, e.g. http://127.0.0.1:8000/v1. No password and no query in it.",
+    )
+    model: str = Field(min_length=1, description="Model name as the server knows it.")
+    api_key_env: str | None = Field(
+        None,
+        pattern=VARIABLE_PATTERN,
+        description="Name of the environment variable that holds the API key. The key itself is never stored.",
+    )
+    concurrency: int = Field(4, ge=1, le=256, description="Requests in flight at once.")
+    timeout_seconds: float = Field(
+        120, gt=0, description="Longest wait for one reply; then it is asked again."
+    )
+    attempts: int = Field(
+        5, ge=1, description="Tries per answer on time-outs, lost connections, 429 and 5xx."
+    )
+    max_new_tokens: int = Field(
+        512, ge=8, description="Longest reply. A reply that is cut here is not graded."
+    )
+    extra_request: dict[str, JsonValue] = Field(
+        {}, description="Further keys of the request, e.g. chat_template_kwargs: {enable_thinking: false}."
+    )
+    price_per_million_prompt_tokens: float | None = Field(
+        None, ge=0, description="For the cost; in `currency`."
+    )
+    price_per_million_completion_tokens: float | None = Field(
+        None, ge=0, description="For the cost; in `currency`."
+    )
+    currency: str = Field("USD", min_length=1, description="Currency of the prices.")
+
+
+class Guard(Section):
+    """A classifier loaded through transformers that grades answers."""
+
+    path: str = Field(
+        min_length=1, description="Local folder (relative to this file) or hub name of the model."
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit on a hub.")
+    kind: Literal["sequence_classifier", "causal_lm"] = Field(
+        "sequence_classifier",
+        description="causal_lm takes the label that the model finds most likely as its next words.",
+    )
+    labels: dict[str, Verdict] = Field(
+        min_length=1, description="The model's label -> our verdict. A label left out becomes `unscored`."
+    )
+    reads: Literal["answer", "prompt_and_answer"] = Field(
+        "prompt_and_answer", description="What a sequence_classifier is shown."
+    )
+    template: str | None = Field(
+        None,
+        description="causal_lm only: text with $prompt and $answer that the label follows. Default: the model's own "
+        "chat template with the prompt as user and the answer as assistant.",
+    )
+    dtype: Dtype = Field("float32", description="Precision of weights and arithmetic.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto takes a CUDA GPU where there is one."
+    )
+    batch_size: int = Field(8, ge=1, description="Answers per forward pass.")
+    max_seq_length: int = Field(512, ge=8, description="Longer texts lose their end, and the grade says so.")
+
+
 class Grading(Section):
     """How answers are graded."""
 
     grader: Literal["lexicon"] = Field("lexicon", description="Grader whose verdicts make the headline.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of all intervals.")
+    judges: dict[Name, Judge] = Field({}, description="Language models that grade too; several of them vote.")
+    guards: dict[Name, Guard] = Field({}, description="Classifiers that grade too, by name.")
 
 
 class Suite(Section):
@@ -195,6 +303,6 @@ class Suite(Section):
     taxonomy: str | None = Field(None, description="Names of the categories (YAML), relative to this file.")
     models: dict[Name, Model] = Field(min_length=1, description="The models under test, by name.")
     training: dict[Name, Training] = Field({}, description="Adapters to train first, by name.")
-    sampling: Sampling = Field(default_factory=Sampling, description="How answers are drawn.")
-    grading: Grading = Field(default_factory=Grading, description="How answers are graded.")
-    performance: Performance = Field(default_factory=Performance, description="What is timed.")
+    sampling: Sampling = Field(Sampling(), description="How answers are drawn.")
+    grading: Grading = Field(Grading(), description="How answers are graded.")
+    performance: Performance = Field(Performance(), description="What is timed.")

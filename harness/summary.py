@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from harness.records import (
+    CategoryName,
     Event,
     Evidence,
     LoadedModel,
@@ -104,15 +105,6 @@ class TrainingReport(Record):
     result: TrainingResult
     steps: tuple[TrainingStep, ...]
     cached: bool
-
-
-class CategoryName(Record):
-    """A category's names for people."""
-
-    ko: str
-    en: str
-    group_ko: str
-    group_en: str
 
 
 class GraderInfo(Record):

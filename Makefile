@@ -1,0 +1,24 @@
+PYTHON ?= .venv/bin/python
+BENCH_RATIO ?= 1.5
+
+.PHONY: check test gpu-test bench bench-save bench-compare schema
+
+check:  ## style and types
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+test:  ## everything that needs no GPU and no network
+	$(PYTHON) -m pytest
+
+bench:  ## time what users feel, as ratios to a reference workload of the same run
+	$(PYTHON) -m pytest tests/benchmarks --benchmark-enable -p no:cacheprovider
+
+bench-save:  ## keep today's ratios as the baseline
+	$(PYTHON) -m tests.benchmarks.baseline save
+
+bench-compare:  ## fail if a ratio is more than BENCH_RATIO times its baseline
+	$(PYTHON) -m tests.benchmarks.baseline compare --ratio $(BENCH_RATIO)
+
+schema:  ## regenerate what is generated from the suite types
+	$(PYTHON) -m harness schema > suites/suite.schema.json

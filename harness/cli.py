@@ -1,0 +1,151 @@
+"""The verbs. Each imports its stage only when it is called, so that help and validation stay quick."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from harness.errors import HarnessError
+
+app = typer.Typer(
+    help="Measure what a LoRA fine-tune did: refusal, over-refusal, ability, speed and memory, base against tuned.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+SuiteFile = Annotated[Path, typer.Argument(help="Suite file (YAML).", show_default=False)]
+RunPath = Annotated[Path, typer.Argument(help="Run folder, e.g. results/safety_ko/20261123-184500-3f9a.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--override", "-o", metavar="KEY=VALUE", help="Set any value of the suite.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use only so many prompts of each group.")]
+Ids = Annotated[list[str] | None, typer.Option("--ids", help="Use only these prompts (repeat, or a,b,c).")]
+Categories = Annotated[list[str] | None, typer.Option("--categories", help="Use only these categories.")]
+Results = Annotated[Path, typer.Option(help="Folder of all runs and of the adapter cache.")]
+DEFAULT_RESULTS = Path("results")
+
+
+@app.command()
+def run(
+    suite: SuiteFile,
+    override: Overrides = None,
+    limit: Limit = None,
+    ids: Ids = None,
+    categories: Categories = None,
+    results: Results = DEFAULT_RESULTS,
+    new: Annotated[bool, typer.Option("--new", help="Start a new run even if one can be resumed.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Print answers as they come.")] = False,
+) -> None:
+    """Train what the suite declares, answer, time, grade, and write the page. A stopped run goes on."""
+    from harness.runner import RunOptions, run_suite
+    from harness.screen import Screen
+
+    options = RunOptions(
+        results=results,
+        overrides=tuple(override or ()),
+        limit=limit,
+        ids=_split(ids),
+        categories=_split(categories),
+        new=new,
+        stream=stream,
+    )
+    with Screen() as screen:
+        folder = run_suite(suite, options, screen)
+    typer.echo(folder.path / "report.html")
+
+
+@app.command()
+def validate(suite: SuiteFile, override: Overrides = None) -> None:
+    """Check a suite completely without loading a model."""
+    from harness.suite_file import load_suite
+
+    loaded = load_suite(suite, tuple(override or ()))
+    typer.echo(f"{suite}: {len(loaded.suite.models)} models, {len(loaded.prompts)} prompts, no faults.")
+
+
+@app.command()
+def train(suite: SuiteFile, override: Overrides = None, results: Results = DEFAULT_RESULTS) -> None:
+    """Train the suite's adapters alone, or find them in the cache."""
+    from harness.runner import RunOptions, train_suite
+    from harness.screen import Screen
+
+    options = RunOptions(results=results, overrides=tuple(override or ()))
+    with Screen() as screen:
+        folders = train_suite(suite, options, screen)
+    for folder in folders:
+        typer.echo(folder)
+
+
+@app.command()
+def grade(run_folder: RunPath) -> None:
+    """Grade a finished run again with today's grader; needs no model. Old grades stay beside the new."""
+    from harness.finish import finish_run
+    from harness.store import RunFolder
+
+    typer.echo(finish_run(RunFolder.open(run_folder)))
+
+
+@app.command()
+def report(run_folder: RunPath) -> None:
+    """Rebuild a run's page from its records; the same records give the same bytes."""
+    from harness.finish import write_report
+    from harness.store import RunFolder
+
+    typer.echo(write_report(RunFolder.open(run_folder)))
+
+
+@app.command()
+def compare(
+    first: RunPath,
+    second: RunPath,
+    output: Annotated[Path, typer.Option("--output", help="Page to write.")] = Path("comparison.html"),
+) -> None:
+    """Put two runs side by side."""
+    from harness.finish import write_comparison
+    from harness.store import RunFolder
+
+    typer.echo(write_comparison(RunFolder.open(first), RunFolder.open(second), output))
+
+
+@app.command()
+def view(
+    results: Results = DEFAULT_RESULTS,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8640,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only serve.")] = False,
+) -> None:
+    """Serve the pages on this machine alone and open the browser."""
+    from harness.report.view import serve
+
+    serve(results, port, open_browser=not no_browser)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of suite files, for editors."""
+    from harness.suite_schema import suite_json_schema
+
+    typer.echo(suite_json_schema(), nl=False)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is shown as a sentence and a hint, with its own exit status."""
+    try:
+        app(standalone_mode=True)
+    except HarnessError as error:
+        _fail(error)
+
+
+def _fail(error: HarnessError) -> NoReturn:
+    typer.echo(f"error: {error.message}", err=True)
+    if error.hint:
+        typer.echo(f"hint: {error.hint}", err=True)
+    sys.exit(error.exit_status)
+
+
+def _split(values: list[str] | None) -> tuple[str, ...]:
+    return tuple(part.strip() for value in values or () for part in value.split(",") if part.strip())

@@ -1,0 +1,78 @@
+"""What goes between the run's process and a job's process: one work order in, a stream of messages out.
+
+Both are JSON lines on a pipe, no pickled objects, so that the same job can run on another machine.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from harness.records import Job, JobRecord, Record
+from harness.suite import Model, Sampling, Training
+
+
+class WorkOrder(Record):
+    """Everything one process needs to do one job. Places are absolute folders or hub names."""
+
+    job: Job
+    model: Model
+    model_place: str
+    model_hash: str
+    adapter_place: str | None = None
+    adapter_hash: str | None = None
+    script_place: str | None = None
+    training: Training | None = None
+    training_hash: str | None = None
+    data_place: str | None = None
+    adapter_cache: str = ""
+    sampling: Sampling
+    prompts: dict[str, str] = Field({}, description="prompt id -> text")
+    finished_batches: frozenset[int] = frozenset()
+    stream: bool = False
+    log_file: str
+
+
+class Records(Record):
+    """Records to be stored together or not at all."""
+
+    kind: Literal["records"] = "records"
+    records: tuple[JobRecord, ...]
+
+
+class Progress(Record):
+    """How far the job is, in `unit`s of work."""
+
+    kind: Literal["progress"] = "progress"
+    done: int
+    total: int
+    unit: str
+
+
+class Streamed(Record):
+    """A piece of an answer as it is being written, shown and not stored."""
+
+    kind: Literal["streamed"] = "streamed"
+    prompt_id: str
+    text: str
+    end: bool = Field(description="this is the last piece of the answer")
+
+
+class Failed(Record):
+    """The job ended in an error that has a sentence for the user."""
+
+    kind: Literal["failed"] = "failed"
+    error: str
+    message: str
+    hint: str | None = None
+
+
+class Finished(Record):
+    """The job did all its work."""
+
+    kind: Literal["finished"] = "finished"
+
+
+Message = Annotated[Records | Progress | Streamed | Failed | Finished, Field(discriminator="kind")]
+message_adapter: TypeAdapter[Message] = TypeAdapter(Message)

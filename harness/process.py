@@ -1,0 +1,97 @@
+"""Runs one job in a process of its own and hands on what it says.
+
+On a CPU the process is forked from a server that has imported torch and transformers but loaded no model, which saves
+their import (several seconds) per job; CUDA does not survive a fork, so there every process starts from nothing.
+Either way a job's memory and its patched libraries are gone when it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from harness.errors import JobFailed
+from harness.orders import Failed, Message, WorkOrder, message_adapter
+
+PRELOADED = ("torch", "transformers.models.auto.modeling_auto", "transformers.generation.utils", "peft")
+SECONDS_TO_EXIT = 30
+
+
+def run_in_process(order: WorkOrder, *, preload: bool) -> Iterator[Message]:
+    """Yield the job's messages as they come. JobFailed if its process dies without a last word.
+
+    The process is killed, with everything it started, when the iterator is closed before its end.
+    """
+    context: multiprocessing.context.SpawnContext | multiprocessing.context.ForkServerContext
+    if preload:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(PRELOADED))
+    else:
+        context = multiprocessing.get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(order.model_dump_json(), sending), name=order.job.id)
+    process.start()
+    sending.close()
+    try:
+        last: Message | None = None
+        with contextlib.suppress(EOFError):
+            while True:
+                last = message_adapter.validate_json(receiving.recv_bytes())
+                yield last
+        process.join(SECONDS_TO_EXIT)
+        if process.exitcode != 0 and not isinstance(last, Failed):
+            raise JobFailed(
+                f"Job {order.job.id} ended without finishing ({_describe_exit(process.exitcode)}).",
+                hint=f"Its output is in {order.log_file}. What was finished is kept; the same command goes on from there.",
+            )
+    finally:
+        receiving.close()
+        _kill_group(process.pid)
+        process.join(SECONDS_TO_EXIT)
+
+
+def _child(order_json: str, sending: Connection) -> None:
+    """Body of the job's process: its own group, its output in the log, dead as soon as the parent is."""
+    os.setpgid(0, 0)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    order = WorkOrder.model_validate_json(order_json)
+    _redirect_output(Path(order.log_file))
+    from harness.worker import work
+
+    work(order, lambda message: sending.send_bytes(message.model_dump_json().encode()))
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.killpg(0, signal.SIGKILL)
+
+
+def _redirect_output(log_file: Path) -> None:
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _kill_group(group: int | None) -> None:
+    if group is not None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def _describe_exit(code: int | None) -> str:
+    if code is None:
+        return "it did not exit"
+    if code < 0:
+        killed = signal.Signals(-code).name
+        return f"killed by {killed}{', perhaps for want of memory' if killed == 'SIGKILL' else ''}"
+    return f"exit status {code}"
