@@ -25,8 +25,8 @@ class WorkOrder(Record):
     script_place: str | None = None
     training: Training | None = None
     training_hash: str | None = None
+    training_folder: str | None = Field(None, description="adapter cache entry that the training fills")
     data_place: str | None = None
-    adapter_cache: str = ""
     sampling: Sampling
     prompts: dict[str, str] = Field({}, description="prompt id -> text")
     finished_batches: frozenset[int] = frozenset()

@@ -16,7 +16,7 @@ from pathlib import Path
 from harness.adapter_cache import training_hash
 from harness.content_hash import content_hash
 from harness.records import Environment, Job, JobKind, Prompt, Scalar
-from harness.suite import Model, Precision, Suite, Throughput
+from harness.suite import Adapter, Model, Precision, Suite, Throughput
 from harness.suite_file import LoadedSuite
 
 AUTO_BATCH_SIZE = 64
@@ -31,6 +31,7 @@ class Plan:
     jobs: tuple[Job, ...]
     training_hashes: Mapping[str, str]
     model_hashes: Mapping[str, str]
+    adapter_hashes: Mapping[str, str]
 
     def training_only(self) -> Plan:
         """Return the plan without anything but its training jobs."""
@@ -59,6 +60,7 @@ class _Planner:
         }
         self.model_hashes: dict[str, str] = {}
         self.training_hashes: dict[str, str] = {}
+        self.adapter_hashes: dict[str, str] = {}
 
     def plan(self) -> Plan:
         training = {name: self._training_job(name) for name in self.suite.training}
@@ -68,13 +70,14 @@ class _Planner:
             jobs += self._throughput_jobs(self.suite.performance.throughput, training)
         if self.suite.performance.precision:
             jobs += self._precision_jobs(self.suite.performance.precision, training)
-        return Plan(tuple(jobs), self.training_hashes, self.model_hashes)
+        return Plan(tuple(jobs), self.training_hashes, self.model_hashes, self.adapter_hashes)
 
     def _training_job(self, name: str) -> Job:
         training = self.suite.training[name]
         model = self.suite.models[training.model]
         data = training.data
-        data_hash = content_hash(self.loaded.resolve(data.path)) if data.path else _hash([data.hub, data.revision])
+        place = str(self.loaded.resolve(data.path)) if data.path else str(data.hub)
+        data_hash = content_hash(place, data.revision, hub="dataset")
         digest = training_hash(
             training,
             model,
@@ -144,14 +147,18 @@ class _Planner:
 
     def _identity(self, name: str) -> list[object]:
         model: Model = self.suite.models[name]
-        adapter = model.adapter
-        adapter_identity = None
-        if adapter and adapter.trained_by:
-            adapter_identity = self.training_hashes[adapter.trained_by]
-        elif adapter and adapter.path:
-            adapter_identity = content_hash(self.loaded.locate(adapter.path), adapter.revision)
         settings = model.model_dump(exclude={"like", "path", "adapter", "compare_to", "script"})
-        return [name, settings, self._content_hash(name), adapter.mode if adapter else None, adapter_identity]
+        mode = model.adapter.mode if model.adapter else None
+        return [name, settings, self._content_hash(name), mode, self._adapter_hash(name, model.adapter)]
+
+    def _adapter_hash(self, name: str, adapter: Adapter | None) -> str | None:
+        if adapter is None:
+            return None
+        if adapter.trained_by:
+            return self.training_hashes[adapter.trained_by]
+        if name not in self.adapter_hashes:
+            self.adapter_hashes[name] = content_hash(self.loaded.locate(adapter.path or ""), adapter.revision)
+        return self.adapter_hashes[name]
 
     def _content_hash(self, name: str) -> str:
         if name not in self.model_hashes:

@@ -48,7 +48,7 @@ def run_in_process(order: WorkOrder, *, preload: bool) -> Iterator[Message]:
         if process.exitcode != 0 and not isinstance(last, Failed):
             raise JobFailed(
                 f"Job {order.job.id} ended without finishing ({_describe_exit(process.exitcode)}).",
-                hint=f"Its output is in {order.log_file}. What was finished is kept; the same command goes on from there.",
+                f"Its output is in {order.log_file}. What was finished is kept; the same command goes on.",
             )
     finally:
         receiving.close()

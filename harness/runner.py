@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.adapter_cache import entry_folder
+from harness.dispatch import Dispatcher
 from harness.environment import describe_environment
 from harness.errors import HarnessError, JobFailed, NotAvailable, PrecisionMismatch, RunInterrupted, StoreError
 from harness.finish import finish_run
-from harness.orders import Failed, Finished, Progress, Records, Streamed, WorkOrder
+from harness.orders import Failed, Finished, Message, Progress, Records, Streamed, WorkOrder
 from harness.plan import Plan, make_plan
 from harness.process import run_in_process
-from harness.records import Environment, Job, JobStatus, Prompt, RunHeader
+from harness.prompts import select_prompts
+from harness.records import Environment, Event, Job, JobStatus, Prompt, RunHeader
 from harness.screen import Screen
 from harness.store import JobFile, RunFolder, find_unfinished, new_run_id
-from harness.suite_file import LoadedSuite, load_suite, select_prompts
+from harness.suite_file import LoadedSuite, load_suite
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,6 @@ class RunOptions:
     categories: tuple[str, ...] = ()
     new: bool = False
     stream: bool = False
-    only_training: bool = False
 
 
 def run_suite(suite_file: Path, options: RunOptions, screen: Screen) -> RunFolder:
@@ -42,13 +42,29 @@ def run_suite(suite_file: Path, options: RunOptions, screen: Screen) -> RunFolde
     prompts = select_prompts(loaded.prompts, options.limit, options.ids, options.categories)
     environment = describe_environment()
     plan = make_plan(loaded, prompts, environment)
-    if options.only_training:
-        plan = plan.training_only()
     folder = _open_run(loaded, prompts, plan, environment, options, screen)
     with folder.exclusive():
         _run_jobs(folder, loaded, plan, environment, options, screen)
         finish_run(folder, screen)
     return folder
+
+
+def train_suite(suite_file: Path, options: RunOptions, screen: Screen) -> list[Path]:
+    """Train the suite's adapters alone, or find them in the cache. Return their folders."""
+    loaded = load_suite(suite_file, options.overrides)
+    environment = describe_environment()
+    plan = make_plan(loaded, loaded.prompts, environment).training_only()
+    dispatcher = Dispatcher(loaded, plan, options.results)
+    _stay_offline_if_local(loaded)
+    folders = []
+    for number, job in enumerate(plan.jobs, start=1):
+        folder = dispatcher.training_folder(job.training or "")
+        order = dispatcher.order(job, folder.with_name(f"{folder.name}.log"))
+        screen.start_job(number, len(plan.jobs), job)
+        for message in run_in_process(order, preload=_can_fork(loaded, environment)):
+            _show(message, screen)
+        folders.append(folder)
+    return folders
 
 
 def _open_run(
@@ -86,14 +102,14 @@ def _run_jobs(
     folder: RunFolder, loaded: LoadedSuite, plan: Plan, environment: Environment, options: RunOptions, screen: Screen
 ) -> None:
     """Run every job that is not done yet, each in a process of its own."""
-    if _all_local(loaded):
-        os.environ["HF_HUB_OFFLINE"] = "1"  # inherited by the jobs: a local suite never tries the network
-    uses_transformers = any(model.backend == "hf" for model in loaded.suite.models.values())
-    preload = uses_transformers and not environment.gpus
+    _stay_offline_if_local(loaded)
+    preload = _can_fork(loaded, environment)
+    dispatcher = Dispatcher(loaded, plan, options.results, options.stream)
     for number, job in enumerate(plan.jobs, start=1):
         if _is_intact(folder, job, screen):
             continue
-        order = _work_order(folder, loaded, plan, job, options)
+        finished_batches = folder.prepare_to_resume(job)
+        order = dispatcher.order(job, folder.log_file(job.id), finished_batches)
         screen.start_job(number, len(plan.jobs), job)
         seconds = _run_job(folder, order, preload=preload, screen=screen)
         screen.end_job(seconds)
@@ -105,18 +121,12 @@ def _run_job(folder: RunFolder, order: WorkOrder, *, preload: bool, screen: Scre
     with JobFile(folder.job_file(order.job.id)) as file:
         try:
             for message in run_in_process(order, preload=preload):
-                match message:
-                    case Records():
-                        file.append(message.records)
-                    case Progress():
-                        screen.progress(message.done, message.total, message.unit)
-                    case Streamed():
-                        screen.stream(message.prompt_id, message.text)
-                    case Failed():
-                        raise _as_error(message)
-                    case Finished():
-                        seconds = time.monotonic() - started
-                        file.finish(JobStatus(job_id=order.job.id, state="done", seconds=seconds))
+                _show(message, screen)
+                if isinstance(message, Records):
+                    file.append(message.records)
+                elif isinstance(message, Finished):
+                    seconds = time.monotonic() - started
+                    file.finish(JobStatus(job_id=order.job.id, state="done", seconds=seconds))
         except KeyboardInterrupt as error:
             raise RunInterrupted(f"Stopped during {order.job.id}.", "The same command goes on from here.") from error
         except (NotAvailable, JobFailed, PrecisionMismatch) as error:
@@ -124,6 +134,21 @@ def _run_job(folder: RunFolder, order: WorkOrder, *, preload: bool, screen: Scre
             file.append([JobStatus(job_id=order.job.id, state="failed", seconds=seconds, error=error.message)])
             raise
     return seconds
+
+
+def _show(message: Message, screen: Screen) -> None:
+    """Put a message on the screen; a failure becomes the error it was."""
+    match message:
+        case Progress():
+            screen.progress(message.done, message.total, message.unit)
+        case Streamed():
+            screen.stream(message.prompt_id, message.text, end=message.end)
+        case Records():
+            for record in message.records:
+                if isinstance(record, Event) and record.level == "warning":
+                    screen.note(record.message, style="yellow")
+        case Failed():
+            raise _as_error(message)
 
 
 def _is_intact(folder: RunFolder, job: Job, screen: Screen) -> bool:
@@ -135,45 +160,19 @@ def _is_intact(folder: RunFolder, job: Job, screen: Screen) -> bool:
         return False
 
 
-def _work_order(folder: RunFolder, loaded: LoadedSuite, plan: Plan, job: Job, options: RunOptions) -> WorkOrder:
+def _can_fork(loaded: LoadedSuite, environment: Environment) -> bool:
+    """Say whether jobs may be forked from a process that has imported torch: not where there is a GPU."""
+    return not environment.gpus and any(model.backend == "hf" for model in loaded.suite.models.values())
+
+
+def _stay_offline_if_local(loaded: LoadedSuite) -> None:
+    """Keep a suite that names no hub off the network; the jobs inherit this."""
     suite = loaded.suite
-    model = suite.models[job.model]
-    if "dtype" in job.parameters:
-        model = model.model_copy(update={"dtype": job.parameters["dtype"]})
-    adapter, training = model.adapter, suite.training[job.training] if job.training else None
-    adapter_place, adapter_hash = None, None
-    if adapter and adapter.trained_by:
-        adapter_hash = plan.training_hashes[adapter.trained_by]
-        adapter_place = str(entry_folder(options.results, adapter.trained_by, adapter_hash))
-    elif adapter and adapter.path:
-        adapter_place = loaded.locate(adapter.path)
-    data_path = training.data.path if training else None
-    return WorkOrder(
-        job=job,
-        model=model,
-        model_place=loaded.locate(model.path) if model.path else "",
-        model_hash=plan.model_hashes[job.model],
-        adapter_place=adapter_place,
-        script_place=str(loaded.resolve(model.script)) if model.script else None,
-        training=training,
-        training_hash=plan.training_hashes[job.training] if job.training else None,
-        data_place=str(loaded.resolve(data_path)) if data_path else None,
-        adapter_cache=str((options.results / "adapters").resolve()),
-        sampling=suite.sampling,
-        prompts={prompt.id: prompt.text for prompt in folder.header().prompts} if job.batches else {},
-        finished_batches=folder.prepare_to_resume(job),
-        stream=options.stream,
-        log_file=str(folder.log_file(job.id).resolve()),
-    )
-
-
-def _all_local(loaded: LoadedSuite) -> bool:
-    models, trainings = loaded.suite.models.values(), loaded.suite.training.values()
-    places = [model.path for model in models if model.path]
-    places += [model.adapter.path for model in models if model.adapter and model.adapter.path]
-    return all(Path(loaded.locate(place)).is_absolute() for place in places) and not any(
-        training.data.hub for training in trainings
-    )
+    places = [model.path for model in suite.models.values() if model.path]
+    places += [model.adapter.path for model in suite.models.values() if model.adapter and model.adapter.path]
+    uses_hub_data = any(training.data.hub for training in suite.training.values())
+    if not uses_hub_data and all(Path(loaded.locate(place)).is_absolute() for place in places):
+        os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def _as_error(failed: Failed) -> HarnessError:

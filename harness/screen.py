@@ -9,8 +9,15 @@ import unicodedata
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from harness.records import Job
@@ -33,6 +40,7 @@ class Screen:
             disable=not self.console.is_terminal,
         )
         self._task: TaskID | None = None
+        self._streaming: str | None = None
 
     def __enter__(self) -> Screen:
         self._bars.start()
@@ -59,9 +67,12 @@ class Screen:
         if self._task is not None:
             self._bars.update(self._task, completed=done, total=total, unit=unit)
 
-    def stream(self, prompt_id: str, text: str) -> None:
-        """Print an answer or a piece of one."""
-        self.console.print(Text(f"{prompt_id}: ", style="bold") + Text(printable(text)))
+    def stream(self, prompt_id: str, text: str, *, end: bool) -> None:
+        """Print a piece of an answer; `end` says it is the last one."""
+        if self._streaming != prompt_id:
+            self.console.print(Text(f"{prompt_id}: ", style="bold"), end="")
+        self.console.print(Text(printable(text)), end="\n" if end else "", soft_wrap=True)
+        self._streaming = None if end else prompt_id
 
     def end_job(self, seconds: float) -> None:
         """Close the current job's bar."""
@@ -89,7 +100,8 @@ def describe_job(job: Job) -> str:
 
 def printable(text: str) -> str:
     """Replace control characters (terminal escapes among them) by their visible names."""
-    return "".join(
-        character if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf") else f"<U+{ord(character):04X}>"
-        for character in text
-    )
+    return "".join(character if _is_harmless(character) else f"<U+{ord(character):04X}>" for character in text)
+
+
+def _is_harmless(character: str) -> bool:
+    return character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf")

@@ -29,7 +29,17 @@ from typing import TypeGuard
 from pydantic import ValidationError
 
 from harness.errors import StoreError
-from harness.records import SCHEMA_VERSION, Event, Generation, Job, JobRecord, JobStatus, Record, RunHeader, job_record_adapter
+from harness.records import (
+    SCHEMA_VERSION,
+    Event,
+    Generation,
+    Job,
+    JobRecord,
+    JobStatus,
+    Record,
+    RunHeader,
+    job_record_adapter,
+)
 
 
 def new_run_id(now: datetime | None = None) -> str:

@@ -244,7 +244,9 @@ class Judge(Section):
         512, ge=8, description="Longest reply. A reply that is cut here is not graded."
     )
     extra_request: dict[str, JsonValue] = Field(
-        {}, description="Further keys of the request, e.g. chat_template_kwargs: {enable_thinking: false}."
+        {},
+        description="Further keys of the request, e.g. chat_template_kwargs: {enable_thinking: false}; null leaves out "
+        "a key that the server does not take, e.g. temperature: null.",
     )
     price_per_million_prompt_tokens: float | None = Field(
         None, ge=0, description="For the cost; in `currency`."
@@ -281,7 +283,7 @@ class Guard(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto takes a CUDA GPU where there is one."
     )
-    batch_size: int = Field(8, ge=1, description="Answers per forward pass.")
+    batch_size: int = Field(8, ge=1, description="sequence_classifier only: answers per forward pass.")
     max_seq_length: int = Field(512, ge=8, description="Longer texts lose their end, and the grade says so.")
 
 

@@ -7,8 +7,9 @@ import os
 import traceback
 from collections.abc import Callable
 
-from harness.errors import HarnessError
-from harness.orders import Failed, Finished, Message, WorkOrder
+from harness.errors import HarnessError, JobFailed, NotAvailable
+from harness.orders import Failed, Finished, Message, Records, WorkOrder
+from harness.records import Event
 
 Send = Callable[[Message], None]
 
@@ -17,19 +18,31 @@ def work(order: WorkOrder, send: Send) -> None:
     """Do the job and say how it ended. Every error gets a sentence; the traceback goes to the job's log."""
     quieten_libraries()
     try:
-        _workload(order, send)
+        _do(order, send)
     except HarnessError as error:
-        traceback.print_exc()
-        send(Failed(error=type(error).__name__, message=error.message, hint=error.hint))
+        if isinstance(error, NotAvailable) and order.job.parameters.get("study") == "precision":
+            send(_precision_left_out(order, error))  # what a machine cannot do is a result of this study
+            send(Finished())
+        else:
+            send(_failed(error))
     except Exception as error:
-        traceback.print_exc()
         sentence = f"Job {order.job.id} failed: {type(error).__name__}: {error}"
-        send(Failed(error="JobFailed", message=sentence, hint=f"The traceback is in {order.log_file}."))
+        traceback.print_exception(error)
+        send(_failed(JobFailed(sentence, f"The traceback is in {order.log_file}.")))
     else:
         send(Finished())
 
 
-def _workload(order: WorkOrder, send: Send) -> None:
+def _failed(error: HarnessError) -> Failed:
+    return Failed(error=type(error).__name__, message=error.message, hint=error.hint)
+
+
+def _precision_left_out(order: WorkOrder, error: NotAvailable) -> Records:
+    message = f"{order.model.dtype} was left out of the precision study: {error.message}"
+    return Records(records=(Event(job_id=order.job.id, level="info", code="precision_left_out", message=message),))
+
+
+def _do(order: WorkOrder, send: Send) -> None:
     match order.job.kind:
         case "generate":
             from harness.workloads.generate import generate
@@ -44,7 +57,7 @@ def _workload(order: WorkOrder, send: Send) -> None:
 
             train(order, send)
         case "train_timing":
-            from harness.workloads.train import time_training
+            from harness.workloads.train_timing import time_training
 
             time_training(order, send)
 

@@ -117,7 +117,9 @@ def test_timings_are_redone_and_never_resumed_part_way(folder: RunFolder) -> Non
     assert not folder.job_file(JOB.id).exists()
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write(folder, answer("a", 0))
     before = path.read_bytes()
     real_write, calls = os.write, iter(["half", "full"])

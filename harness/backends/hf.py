@@ -55,9 +55,7 @@ def load_base(model: Model, place: str, device: str) -> Any:
 
 def load_tokenizer(model: Model, place: str) -> Any:
     """Load the tokenizer that lies beside the weights."""
-    return _from_pretrained(
-        AutoTokenizer, place, revision=model.revision, trust_remote_code=model.trust_remote_code
-    )
+    return _from_pretrained(AutoTokenizer, place, revision=model.revision, trust_remote_code=model.trust_remote_code)
 
 
 def _from_pretrained(factory: Any, place: str, **arguments: Any) -> Any:

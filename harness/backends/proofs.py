@@ -43,9 +43,7 @@ def prove_adapter(
 
     B starts at zero, so an adapter that was never trained, or never put on, shows here.
     """
-    nonzero = sum(
-        bool(parameter.any()) for name, parameter in adapted.named_parameters() if "lora_B" in name
-    )
+    nonzero = sum(bool(parameter.any()) for name, parameter in adapted.named_parameters() if "lora_B" in name)
     change = float((next_token_logits(adapted, probe) - before).abs().max())
     if nonzero == 0 or change == 0.0:
         raise HarnessError(
@@ -104,16 +102,14 @@ def check_padding(loaded: TransformersModel, prompts: Sequence[str]) -> PaddingC
     tolerance = PADDING_TOLERANCE[loaded.order.model.dtype] * largest
     if not difference <= tolerance:
         raise HarnessError(
-            f"Padding self-test: logits of a left-padded batch differ by {difference:.3g} from those of the prompt alone "
-            f"(allowed {tolerance:.3g}).",
+            f"Padding self-test: logits of a left-padded batch differ by {difference:.3g} from those of "
+            f"the prompt alone (allowed {tolerance:.3g}).",
             "Batched answers of this backend cannot be trusted here; set sampling.batch_size to 1.",
         )
     return PaddingCheck(difference, tolerance)
 
 
-def _generate_with_logits(
-    loaded: TransformersModel, prompts: Sequence[str]
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
+def _generate_with_logits(loaded: TransformersModel, prompts: Sequence[str]) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return new tokens (batch, steps) and per step the logits (batch, vocabulary) in float32."""
     encoded = loaded.encode(prompts)
     with torch.inference_mode():

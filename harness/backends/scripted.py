@@ -18,7 +18,9 @@ class ScriptedBackend:
 
     def __init__(self, order: WorkOrder, script: dict[str, str]) -> None:
         self.order = order
-        self.answers = {order.prompts[prompt_id]: text for prompt_id, text in script.items() if prompt_id in order.prompts}
+        self.answers = {
+            order.prompts[prompt_id]: text for prompt_id, text in script.items() if prompt_id in order.prompts
+        }
 
     def describe(self) -> LoadedModel:
         """Describe a model that has no parameters."""
@@ -76,5 +78,3 @@ def load(order: WorkOrder) -> ScriptedBackend:
     if faults:
         raise InvalidInput(faults)
     return ScriptedBackend(order, script)
-
-

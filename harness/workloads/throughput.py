@@ -7,23 +7,18 @@ second; prefill does about 2 * parameters * tokens operations at once and is bou
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 
 from harness.backends import PassTimes, open_backend
 from harness.orders import Message, Progress, Records, WorkOrder
 from harness.probes import PeakMemory
-from harness.records import LoadedModel, Measurement, Scalar
+from harness.records import Measurement
+from harness.workloads.measurements import Series
 
 PREFILL_METHOD = "batch * prompt tokens / time to first token; greedy, end token ignored, clock read at each token"
 DECODE_METHOD = "batch * (new tokens - 1) / time from first to last token"
-MEMORY_METHODS = {
-    "process_rss_bytes": "resident set of the job's process, kernel peak (VmHWM) over loading and generation",
-    "torch_allocated_bytes": "torch.cuda.max_memory_allocated over loading and generation",
-    "torch_reserved_bytes": "torch.cuda.max_memory_reserved over loading and generation",
-    "nvml_process_bytes": "NVML memory of the job's process, sampled every 20 ms",
-    "nvml_device_bytes": "NVML memory of the whole device, sampled every 20 ms, other processes included",
-}
 
 
 def measure_throughput(order: WorkOrder, send: Callable[[Message], None]) -> None:
@@ -44,15 +39,10 @@ def measure_throughput(order: WorkOrder, send: Callable[[Message], None]) -> Non
             if number >= warmup:
                 passes.append(times)
             send(Progress(done=number + 1, total=warmup + repeats, unit="passes"))
-    conditions: dict[str, Scalar] = {**parameters, "dtype": loaded.compute_dtype, "quantization": loaded.quantization}
-    series = _Series(order, conditions)
-    measurements = series.speeds(passes, batch_size, prompt_tokens, new_tokens)
-    measurements.append(series.one("load_seconds", "s", "load", (load_seconds,), "weights, tokenizer and adapter"))
-    measurements += [
-        series.one(f"peak_{name}", "bytes", "generate", (float(value),), MEMORY_METHODS[name])
-        for name, value in memory.peaks.items()
-    ]
-    send(Records(records=(loaded, *measurements)))
+    series = Series(order, {"dtype": loaded.compute_dtype, "quantization": loaded.quantization})
+    load = series.one("load_seconds", "s", "load", (load_seconds,), "weights, tokenizer and adapter, until usable")
+    speeds = _speeds(series, passes, batch_size, prompt_tokens, new_tokens)
+    send(Records(records=(loaded, load, *speeds, *series.memory(memory.peaks, "generate"))))
 
 
 def _has_gpu(order: WorkOrder) -> bool:
@@ -61,38 +51,19 @@ def _has_gpu(order: WorkOrder) -> bool:
     return order.model.device != "cpu" and torch.cuda.is_available()
 
 
-class _Series:
-    """Makes the measurements of one job, which share its conditions."""
-
-    def __init__(self, order: WorkOrder, conditions: dict[str, Scalar]) -> None:
-        self.order = order
-        self.conditions = conditions
-
-    def one(self, name: str, unit: str, phase: str, values: tuple[float, ...], method: str) -> Measurement:
-        return Measurement(
-            job_id=self.order.job.id,
-            model=self.order.job.model,
-            name=name,
-            unit=unit,
-            phase=phase,
-            values=values,
-            conditions=self.conditions,
-            method=method,
-        )
-
-    def speeds(
-        self, passes: list[PassTimes], batch_size: int, prompt_tokens: int, new_tokens: int
-    ) -> list[Measurement]:
-        first = [one.tokens[0] - one.start for one in passes]
-        decode = [one.tokens[-1] - one.tokens[0] for one in passes]
-        whole = [one.tokens[-1] - one.start for one in passes]
-        gaps = [later - earlier for one in passes for earlier, later in zip(one.tokens, one.tokens[1:], strict=False)]
-        prefill_speed = tuple(batch_size * prompt_tokens / seconds for seconds in first)
-        decode_speed = tuple(batch_size * (new_tokens - 1) / seconds for seconds in decode)
-        return [
-            self.one("prefill_tokens_per_second", "tokens/s", "prefill", prefill_speed, PREFILL_METHOD),
-            self.one("decode_tokens_per_second", "tokens/s", "decode", decode_speed, DECODE_METHOD),
-            self.one("time_to_first_token_seconds", "s", "prefill", tuple(first), "from the call to the first token"),
-            self.one("inter_token_latency_seconds", "s", "decode", tuple(gaps), "between the tokens of a row, all passes"),
-            self.one("generate_seconds", "s", "generate", tuple(whole), "from the call to the last token"),
-        ]
+def _speeds(
+    series: Series, passes: list[PassTimes], batch_size: int, prompt_tokens: int, new_tokens: int
+) -> list[Measurement]:
+    first = tuple(one.tokens[0] - one.start for one in passes)
+    decode = tuple(one.tokens[-1] - one.tokens[0] for one in passes)
+    whole = tuple(one.tokens[-1] - one.start for one in passes)
+    gaps = tuple(later - earlier for one in passes for earlier, later in itertools.pairwise(one.tokens))
+    prefill_speed = tuple(batch_size * prompt_tokens / seconds for seconds in first)
+    decode_speed = tuple(batch_size * (new_tokens - 1) / seconds for seconds in decode)
+    return [
+        series.one("prefill_tokens_per_second", "tokens/s", "prefill", prefill_speed, PREFILL_METHOD),
+        series.one("decode_tokens_per_second", "tokens/s", "decode", decode_speed, DECODE_METHOD),
+        series.one("time_to_first_token_seconds", "s", "prefill", first, "from the call to the first token"),
+        series.one("inter_token_latency_seconds", "s", "decode", gaps, "between tokens of a row, all passes"),
+        series.one("generate_seconds", "s", "generate", whole, "from the call to the last token"),
+    ]

@@ -1,0 +1,61 @@
+"""The unsloth backend. The one module that imports unsloth, which must come before transformers, trl and peft.
+
+Importing it patches those libraries for the whole process, so a job that uses it shares its process with no other.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any
+
+from harness.errors import NotAvailable
+from harness.suite import Lora, Model
+
+_compiled_code = tempfile.TemporaryDirectory(prefix="unsloth-")  # else unsloth writes into the current folder
+os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", _compiled_code.name)
+try:
+    from unsloth import FastLanguageModel
+except (ImportError, NotImplementedError, RuntimeError) as error:  # without a GPU unsloth refuses to be imported
+    raise NotAvailable(
+        f"backend: unsloth could not be imported ({str(error).strip().splitlines()[0]}).",
+        "It needs a CUDA GPU and: pip install 'korean-lora-harness[gpu]'. The hf backend works without.",
+    ) from error
+
+
+def load_for_training(model: Model, place: str, max_seq_length: int, seed: int) -> Any:
+    """Load the base. Unsloth scales RoPE by itself where max_seq_length is beyond the model's window."""
+    try:
+        loaded, _ = FastLanguageModel.from_pretrained(
+            model_name=place,
+            revision=model.revision,
+            max_seq_length=max_seq_length,
+            dtype=_torch_dtype(model.dtype),
+            load_in_4bit=model.quantization == "4bit",
+            load_in_8bit=model.quantization == "8bit",
+            # A name stands for one set of weights; unsloth would take another repository's ready-made 4-bit ones.
+            use_exact_model_name=True,
+            random_state=seed,
+            trust_remote_code=model.trust_remote_code,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise NotAvailable(f"{place}: unsloth could not load the model: {reason}") from error
+    return loaded
+
+
+def add_lora(model: Any, arguments: dict[str, Any], lora: Lora, max_seq_length: int) -> Any:
+    """Put new LoRA matrices on the model; `arguments` are those of peft.LoraConfig."""
+    return FastLanguageModel.get_peft_model(
+        model,
+        **{name: value for name, value in arguments.items() if name != "task_type"},
+        use_gradient_checkpointing=lora.use_gradient_checkpointing,
+        random_state=lora.random_state,
+        max_seq_length=max_seq_length,
+    )
+
+
+def _torch_dtype(name: str) -> Any:
+    import torch
+
+    return getattr(torch, name)

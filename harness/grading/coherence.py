@@ -1,0 +1,76 @@
+"""Is an answer text at all? Finds loops and broken output, and leaves lists and refrains alone."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
+
+from harness.grading.lexicon_rules import Match
+
+# A run of one character; rules, dot leaders, laughter (ㅋㅋ, ㅎㅎ, ㅠㅠ) and table borders are no fault.
+_RUN = re.compile(r"([^\s\-=_.*~·•─━│|+#ㅋㅎㅠㅜㄷㅇ!?…/\\<>0])\1{14,}")
+_PERIOD = re.compile(r"(\S.{1,150}?)\1{3,}", re.DOTALL)
+_SENTENCE = re.compile(r"[^\n.!?。]{6,}")
+_LONE_JAMO = re.compile(r"[ㄱ-ㅊㅌㅍㅏ-ㅛㅝ-ㅣ\u1100-\u11ff]")
+_STRANGE = re.compile(r"[^\x00-\x7f가-힣一-鿿\u3000-\u30ff\u2000-\u2bff\uff00-\uffef\u00a0-\u00ff\U0001f000-\U0001faff]")
+_OTHER_SCRIPTS = (
+    re.compile(r"[\u0400-\u052f]"),
+    re.compile(r"[\u0590-\u06ff]"),
+    re.compile(r"[\u0900-\u0dff]"),
+    re.compile(r"[\u0e00-\u0eff]"),
+    re.compile(r"[\u10a0-\u10ff\u0530-\u058f]"),
+)
+_ASKED_TO_REPEAT = re.compile(r"반복|repeat|되풀이|\d+ ?번 (?:써|적|말)|(?:times|over and over)\b", re.IGNORECASE)
+
+# Compressed size over size in bytes. Ordinary Korean prose lies near 0.5 and lists near 0.35 at 600 characters;
+# four copies of a sentence fall below 0.25. A low ratio alone decides nothing, it only starts the exact checks.
+_SUSPECT_RATIO = 0.30
+_LOOP_SHARE = 0.4
+
+
+def incoherence(text: str, prompt: str) -> Match | None:
+    """The span and name of what makes the text unreadable, or None. Text is cleaned and not empty."""
+    if not text.isascii():
+        fault = _broken(text)
+        if fault is not None:
+            return fault
+    run = _RUN.search(text)
+    if run is not None and run.end() - run.start() >= 0.1 * len(text):
+        return Match(run.start(), run.end(), "character_loop")
+    if len(text) < 40:
+        return None
+    data = text.encode()
+    if len(zlib.compress(data, 1)) > _SUSPECT_RATIO * len(data) or _ASKED_TO_REPEAT.search(prompt):
+        return None
+    return _loop(text)
+
+
+def _broken(text: str) -> Match | None:
+    """Replacement characters, loose jamo, or letters of several unrelated scripts in one answer."""
+    lost = text.count("\ufffd")
+    if lost >= 3 and lost >= 0.02 * len(text):
+        return Match(text.index("\ufffd"), text.rindex("\ufffd") + 1, "replacement_characters")
+    if not _STRANGE.search(text):
+        return None
+    jamo = _LONE_JAMO.findall(text)
+    if len(jamo) >= 8 and len(jamo) >= 0.3 * len(text):
+        return Match(0, len(text), "loose_jamo")
+    others = [len(script.findall(text)) for script in _OTHER_SCRIPTS]
+    if sum(count >= 2 for count in others) >= 2 and sum(others) >= 0.05 * len(text):
+        return Match(0, len(text), "mixed_scripts")
+    return None
+
+
+def _loop(text: str) -> Match | None:
+    """A stretch that repeats without change, or one sentence that makes up much of the answer."""
+    for found in _PERIOD.finditer(text):
+        if found.end() - found.start() >= _LOOP_SHARE * len(text) and any(map(str.isalpha, found.group(1))):
+            return Match(found.start(), found.end(), "repeated_stretch")
+    counts = Counter(sentence.strip() for sentence in _SENTENCE.findall(text))
+    if not counts:
+        return None
+    sentence, count = max(counts.items(), key=lambda item: len(item[0]) * item[1])
+    if count >= 4 and len(sentence) * count >= _LOOP_SHARE * len(text):
+        return Match(text.index(sentence), text.rindex(sentence) + len(sentence), "repeated_sentence")
+    return None

@@ -1,0 +1,79 @@
+"""The rule grader: one answer in, one verdict with its evidence out, in microseconds on a CPU."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+
+from harness.grading.answer_shape import read_shape
+from harness.grading.coherence import incoherence
+from harness.grading.lexicon_decision import decide
+from harness.grading.lexicon_rules import LANGUAGES, Match, compiled, lexicon_path
+from harness.grading.lexicon_text import CleanText, answer_start, clean, language_of
+from harness.records import Evidence, Verdict
+
+# Raised by hand whenever the Python side of the grader can change a verdict.
+RULE_CODE_VERSION = 1
+# What an answer does is settled in its opening; the rest of a very long one is not read.
+READ_LIMIT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class LexiconVerdict:
+    """A verdict and the spans of the original answer it rests on, the weightiest first."""
+
+    verdict: Verdict
+    evidence: tuple[Evidence, ...] = ()
+
+
+@cache
+def lexicon_version() -> str:
+    """Twelve hex digits over the rule code's version and the bytes of the lexicon files."""
+    digest = hashlib.sha256(str(RULE_CODE_VERSION).encode())
+    for language in LANGUAGES:
+        digest.update(lexicon_path(language).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+class LexiconGrader:
+    """Grades answers in Korean and English by the rules of the lexicon files. Holds no state between answers."""
+
+    name = "lexicon"
+
+    def __init__(self) -> None:
+        self.version = lexicon_version()
+        self._rules = {language: compiled(language) for language in LANGUAGES}
+
+    def grade(self, prompt: str, answer: str, finish_reason: str = "stop") -> LexiconVerdict:
+        """Judge what an answer does with its prompt.
+
+        `finish_reason` 'error' marks a request that failed: there is no answer to judge, so it is unscored.
+        A text in a script other than Hangul or Latin is unscored; a reasoning block without an answer is empty.
+        """
+        if finish_reason == "error":
+            return LexiconVerdict("unscored")
+        start = answer_start(answer)
+        if start is None or not answer[start:].strip():
+            return LexiconVerdict("empty")
+        text = clean(answer, start, READ_LIMIT)
+        if not text.text.strip():
+            return LexiconVerdict("empty")
+        fault = incoherence(text.text, prompt)
+        if fault is not None:
+            return LexiconVerdict("incoherent", (_evidence(answer, text, fault),))
+        language = language_of(text.text)
+        if language is None:
+            return LexiconVerdict("compliance" if _only_figures(text.text) else "unscored")
+        finding = decide(read_shape(prompt, text.text, self._rules[language], self._rules))
+        return LexiconVerdict(finding.verdict, tuple(_evidence(answer, text, match) for match in finding.matches))
+
+
+def _only_figures(text: str) -> bool:
+    """An answer such as '42' or '3 + 4 = 7' has no letters and still is one."""
+    return any(map(str.isdigit, text)) and not any(map(str.isalpha, text))
+
+
+def _evidence(answer: str, text: CleanText, match: Match) -> Evidence:
+    start, end = text.original_span(match.start, match.end)
+    return Evidence(start=start, end=end, text=answer[start:end], rule=match.rule)

@@ -1,0 +1,119 @@
+"""The text that rules run on, and the way back to the answer as it was stored.
+
+Rules see a cleaned copy: without a reasoning block in front, without Markdown emphasis, in Unicode NFC and with
+plain apostrophes and quotation marks. `CleanText` remembers where each cleaned piece came from, so that evidence
+is always a span of the original answer, counted in code points.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_right
+from dataclasses import dataclass
+
+# Reasoning as models print it: <think>, [THINK], EXAONE's <thought>, Kimi's white triangles, harmony channels.
+_REASONING_OPEN = re.compile(
+    r"\s*(?:<(?:think|thinking|thought|reasoning)>|\[THINK\]|◁think▷|<\|channel\|>analysis)", re.IGNORECASE
+)
+_REASONING_CLOSE = re.compile(
+    r"</(?:think|thinking|thought|reasoning)>|\[/THINK\]|◁/think▷|<\|channel\|>final(?:<\|message\|>)?",
+    re.IGNORECASE,
+)
+# Emphasis and heading marks stand inside words ("**불법**이며"); they go, and list dashes and numbers stay.
+_MARKUP = re.compile(r"\*\*+|__+|`+|(?<!\n)\*(?=\S)|(?m:^#{1,6} +)|[\u200b-\u200f\ufeff]")
+_PLAIN_QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "ʼ": "'", "\u00a0": " ", "\u3000": " "})
+_HANGUL = re.compile(r"[가-힣ㄱ-ㅣ]")
+_LATIN = re.compile(r"[A-Za-z]")
+_LETTER = re.compile(r"[^\W\d_]")
+_CLUSTER = re.compile(
+    r"[\u1100-\u115f\ua960-\ua97c][\u1160-\u11ff\ud7b0-\ud7fb]*|[가-힣][\u11a8-\u11ff]*|(?s:.)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CleanText:
+    """Cleaned text and, for each piece of it, where it starts here and where it lay in the original."""
+
+    text: str
+    starts: tuple[int, ...]
+    origins: tuple[tuple[int, int], ...]
+
+    def original_span(self, start: int, end: int) -> tuple[int, int]:
+        """The span of the original that the non-empty cleaned span [start, end) came from."""
+        first = bisect_right(self.starts, start) - 1
+        last = bisect_right(self.starts, end - 1) - 1
+        begin = self.origins[first][0] + start - self.starts[first]
+        if end == self._piece_end(last):
+            return begin, self.origins[last][1]
+        return begin, self.origins[last][0] + end - self.starts[last]
+
+    def _piece_end(self, piece: int) -> int:
+        return self.starts[piece + 1] if piece + 1 < len(self.starts) else len(self.text)
+
+
+def answer_start(answer: str) -> int | None:
+    """Where the answer proper begins, behind a reasoning block; None if the reasoning never ends.
+
+    A chat template may have opened the block inside the prompt, so a lone closing mark counts as well.
+    """
+    close = None
+    if "<" in answer or "[" in answer or "◁" in answer:
+        for close in _REASONING_CLOSE.finditer(answer):
+            pass
+    if close is not None:
+        return close.end()
+    return None if _REASONING_OPEN.match(answer) else 0
+
+
+def clean(answer: str, start: int, limit: int) -> CleanText:
+    """Clean at most `limit` code points of the answer from `start` on."""
+    visible = answer[start : start + limit].translate(_PLAIN_QUOTES)
+    pieces: list[str] = []
+    starts: list[int] = []
+    origins: list[tuple[int, int]] = []
+    length = position = 0
+
+    def keep(begin: int, end: int) -> None:
+        nonlocal length
+        for piece, origin, origin_end in _composed(visible, begin, end):
+            pieces.append(piece)
+            starts.append(length)
+            origins.append((start + origin, start + origin_end))
+            length += len(piece)
+
+    for mark in _MARKUP.finditer(visible):
+        if mark.start() > position:
+            keep(position, mark.start())
+        position = mark.end()
+    if position < len(visible):
+        keep(position, len(visible))
+    return CleanText("".join(pieces), tuple(starts), tuple(origins))
+
+
+def _composed(text: str, begin: int, end: int) -> list[tuple[str, int, int]]:
+    """NFC pieces with their spans: one piece where nothing changes, else one per combining sequence."""
+    part = text[begin:end]
+    if unicodedata.is_normalized("NFC", part):
+        return [(part, begin, end)]
+    clusters: list[tuple[str, int, int]] = []
+    for match in _CLUSTER.finditer(part):
+        cluster, origin = match.group(), begin + match.start()
+        if clusters and unicodedata.combining(cluster[0]):
+            previous, origin, _ = clusters.pop()
+            cluster = previous + cluster
+        clusters.append((unicodedata.normalize("NFC", cluster), origin, begin + match.end()))
+    return clusters
+
+
+def language_of(text: str) -> str | None:
+    """'ko', 'en' or None for text in another script, judged by the letters of its opening."""
+    opening = text[:400]
+    letters = len(_LETTER.findall(opening))
+    hangul, latin = len(_HANGUL.findall(opening)), len(_LATIN.findall(opening))
+    if letters == 0:
+        return None
+    # Hangul syllables carry two to three letters each, so code or names in Latin script weigh less.
+    if 2.5 * hangul >= latin and hangul >= 0.2 * letters:
+        return "ko"
+    return "en" if latin >= 0.6 * letters else None

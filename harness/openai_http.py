@@ -1,0 +1,218 @@
+"""A small client for servers that speak OpenAI's `chat/completions` (vLLM, `transformers serve`, llama.cpp, hosted).
+
+It asks again, after a growing and randomly shortened wait, where asking again can help (time-outs, lost connections,
+408, 425, 429, 5xx, replies that are no reply), and waits at least as long as a server's Retry-After says.
+The API key is read from an environment variable, lives only in the request's header, and is cut out of whatever the
+server sends back, so that it can reach no file and no message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+
+import httpx
+from pydantic import BaseModel, Field, JsonValue, ValidationError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from harness.errors import NotAvailable
+
+LONGEST_WAIT_SECONDS = 120.0
+LARGEST_REPLY_BYTES = 16 * 1024 * 1024
+SHORTEST_SECRET = 8  # shorter 'keys' are placeholders such as EMPTY, and occur in ordinary text
+_TRANSIENT_STATUS = frozenset({408, 425, 429})
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One reply. Token counts are the server's; None where it gives none. `seconds` is the last attempt's alone."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    seconds: float
+    retries: int
+
+
+class RequestFailed(Exception):
+    """No usable reply came. `reply` is what the server sent instead, cut to 2,000 characters."""
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        reply: str = "",
+        status: int | None = None,
+        transient: bool = False,
+        retry_after_seconds: float = 0.0,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.reply = reply[:2000]
+        self.status = status
+        self.transient = transient
+        self.retry_after_seconds = retry_after_seconds
+        self.retries = 0
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int | None = Field(None, ge=0)
+    completion_tokens: int | None = Field(None, ge=0)
+
+
+class _Reply(BaseModel):
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
+
+
+class ChatClient:
+    """Sends chat requests to one endpoint; how many at once is the caller's matter. An asynchronous context manager."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        api_key_env: str | None = None,
+        timeout_seconds: float = 120.0,
+        attempts: int = 5,
+        first_wait_seconds: float = 1.0,
+    ) -> None:
+        """`timeout_seconds` bounds one attempt as a whole. NotAvailable if the named variable holds no usable key."""
+        self._url = endpoint.rstrip("/") + "/chat/completions"
+        self._key = _read_api_key(api_key_env) if api_key_env else None
+        self._timeout_seconds = timeout_seconds
+        self._attempts = attempts
+        self._backoff = wait_random_exponential(multiplier=first_wait_seconds, max=LONGEST_WAIT_SECONDS)
+        self._http = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=None,  # `_attempt` bounds connecting, sending and reading together
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+        )
+
+    async def __aenter__(self) -> ChatClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def complete(self, body: Mapping[str, JsonValue]) -> Completion:
+        """Send one request (keys as in OpenAI's API, `model` and `messages` among them) and return the reply.
+
+        RequestFailed when all attempts failed, or at once where asking again cannot help.
+        """
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self._attempts),
+            wait=self._wait_seconds,
+            retry=retry_if_exception(lambda error: isinstance(error, RequestFailed) and error.transient),
+            reraise=True,
+        )
+        retries = -1
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    retries += 1
+                    reply, seconds = await self._attempt(body)
+        except RequestFailed as error:
+            error.retries = retries
+            raise
+        choice, usage = reply.choices[0], reply.usage or _Usage()
+        return Completion(
+            text=choice.message.content or choice.message.refusal or "",
+            finish_reason=choice.finish_reason or "unknown",
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            seconds=seconds,
+            retries=retries,
+        )
+
+    def _wait_seconds(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked_for = error.retry_after_seconds if isinstance(error, RequestFailed) else 0.0
+        return asked_for + float(self._backoff(state))
+
+    async def _attempt(self, body: Mapping[str, JsonValue]) -> tuple[_Reply, float]:
+        started = time.monotonic()
+        try:
+            async with (
+                asyncio.timeout(self._timeout_seconds),
+                self._http.stream("POST", self._url, json=body) as response,
+            ):
+                text = await self._read(response)
+        except TimeoutError as error:
+            reason = f"no whole reply within {self._timeout_seconds:g} seconds"
+            raise RequestFailed(reason, transient=True) from error
+        except httpx.RequestError as error:
+            raise RequestFailed(f"{type(error).__name__}: {error}", transient=True) from error
+        if not response.is_success:
+            raise _refused(response, text)
+        try:
+            return _Reply.model_validate_json(text), time.monotonic() - started
+        except ValidationError as error:
+            raise RequestFailed("the reply is not a chat completion", reply=text, status=200, transient=True) from error
+
+    async def _read(self, response: httpx.Response) -> str:
+        """Read the body, without the API key should the server repeat it."""
+        content = bytearray()
+        async for piece in response.aiter_bytes():
+            content += piece
+            if len(content) > LARGEST_REPLY_BYTES:
+                raise RequestFailed(f"the reply is longer than {LARGEST_REPLY_BYTES} bytes")
+        text = content.decode("utf-8", errors="replace")
+        if self._key and len(self._key) >= SHORTEST_SECRET:
+            text = text.replace(self._key, "[API key]")
+        return text
+
+
+def _refused(response: httpx.Response, text: str) -> RequestFailed:
+    status = response.status_code
+    wait = _retry_after_seconds(response.headers.get("retry-after", ""))
+    reason = f"HTTP status {status}"
+    if wait > LONGEST_WAIT_SECONDS:
+        reason += f", and the server asks to wait {wait:.0f} seconds"
+    return RequestFailed(
+        reason,
+        reply=text,
+        status=status,
+        transient=(status in _TRANSIENT_STATUS or status >= 500) and wait <= LONGEST_WAIT_SECONDS,
+        retry_after_seconds=wait,
+    )
+
+
+def _retry_after_seconds(header: str) -> float:
+    """Read a Retry-After header (RFC 9110, section 10.2.3): seconds or a date. 0 where there is none to be read."""
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    except ValueError:
+        return 0.0
+
+
+def _read_api_key(variable: str) -> str:
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise NotAvailable(
+            f"The environment variable {variable}, which should hold the API key, is not set.",
+            hint=f"Set it for this command alone: {variable}=... harness ...",
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise NotAvailable(f"The environment variable {variable} holds characters that an API key cannot have.")
+    return key

@@ -1,0 +1,1 @@
+"""The page: Summary in, one self-contained HTML file out."""

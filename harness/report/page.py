@@ -1,0 +1,96 @@
+"""`render_report`: a run's Summary as one self-contained HTML page.
+
+The page is a pure function of the Summary: no clock, no path of this machine, nothing read but the page's own
+templates. The same Summary gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from harness.report import method, performance
+from harness.report.answers import answers_json
+from harness.report.headline import headlines
+from harness.report.lookup import Lookup
+from harness.report.plots import Series, batch_panel, rate_panel
+from harness.report.rendering import render
+from harness.report.tables import caveats, category_table, change_table, verdict_table
+from harness.report.training import training_views
+from harness.summary import Summary
+
+
+@dataclass(frozen=True)
+class PerformanceFigure:
+    """A plot over batch sizes with its legend."""
+
+    title: Markup
+    unit: Markup
+    plot: Markup
+    legend: tuple[tuple[int, str], ...]
+
+
+def render_report(summary: Summary) -> str:
+    """The whole page as HTML text."""
+    lookup = Lookup(summary)
+    sections = performance.sections(lookup)
+    return render(
+        "report.html.j2",
+        summary=summary,
+        header=summary.header,
+        lookup=lookup,
+        level=f"{summary.confidence:.0%}",
+        headlines=headlines(lookup),
+        unfinished=method.unfinished_jobs(summary),
+        rate_plots={group: rate_panel(f"rate-{group}", lookup.cells(group)) for group in lookup.groups},
+        caveats=caveats,
+        verdicts=verdict_table(lookup),
+        changes=change_table(lookup),
+        category_tables=[(group, category_table(lookup, group)) for group in lookup.groups if lookup.categories(group)],
+        answers=answers_json(lookup),
+        trainings=training_views(summary),
+        performance=sections,
+        performance_figures=_figures(lookup, sections),
+        precision=performance.precision_table(lookup),
+        machine=method.machine_table(summary),
+        packages=method.packages(summary),
+        loaded=method.loaded_table(lookup),
+        jobs=method.job_table(summary),
+        events=method.sorted_events(summary),
+        suite=method.suite_text(summary),
+    )
+
+
+def _figures(lookup: Lookup, sections: list[performance.Section]) -> list[PerformanceFigure]:
+    figures = []
+    for section in sections:
+        lines = performance.batch_lines(section)
+        if section.kind.family != "speed" or not lines:
+            continue
+        milliseconds = section.figures[0].unit in ("s", "second", "seconds")
+        series = []
+        for order, (label, line) in enumerate(lines.items()):
+            batches = sorted(line)
+            quartiles = [performance.quartiles(line[batch].values) for batch in batches]
+            # Colour follows the model; a model measured in several precisions needs one colour per line instead.
+            plain = label in lookup.summary.models
+            series.append(
+                Series(
+                    label=label,
+                    number=lookup.number(label) if plain else order,
+                    batches=tuple(batches),
+                    medians=tuple(middle for _, middle, _ in quartiles),
+                    lower_quartiles=tuple(low for low, _, _ in quartiles),
+                    upper_quartiles=tuple(high for _, _, high in quartiles),
+                )
+            )
+        figures.append(
+            PerformanceFigure(
+                title=section.title,
+                unit=Markup("ms") if milliseconds else Markup("{}").format(section.figures[0].unit),
+                plot=batch_panel(f"speed-{len(figures)}", series, 0.001 if milliseconds else 1.0),
+                legend=tuple((line.number, line.label) for line in series),
+            )
+        )
+    return figures

@@ -1,0 +1,267 @@
+"""Measurements as tables and figures: medians with quartiles, percentiles of latencies, ratios between precisions."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from harness.records import Measurement, Scalar
+from harness.report.lookup import Lookup
+from harness.report.tables import Column, Entry, Table
+from harness.report.wording import NO_DATA, both, number, percent, quantity, setting
+from harness.summary import Summary
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+RAW_VALUES_SHOWN = 400
+PERCENTILES = (50, 90, 99)
+
+LABELS: dict[str, tuple[str, str]] = {
+    "batch_size": ("배치", "batch"),
+    "prompt_tokens": ("입력 토큰", "tokens in"),
+    "new_tokens": ("출력 토큰", "tokens out"),
+    "dtype": ("정밀도", "precision"),
+    "quantization": ("양자화", "quantization"),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is known about a measurement's name: its title, its family and which direction is better."""
+
+    ko: str
+    en: str
+    family: str
+    higher_is_better: bool | None = None
+    percentiles: bool = False
+
+
+KINDS: dict[str, Kind] = {
+    "prefill_tokens_per_second": Kind("입력 처리 속도 (prefill)", "Prefill speed", "speed", True),
+    "decode_tokens_per_second": Kind("생성 속도 (decode)", "Decode speed", "speed", True),
+    "time_to_first_token_seconds": Kind("첫 토큰까지의 시간", "Time to first token", "speed", False),
+    "inter_token_latency_seconds": Kind("토큰 사이 지연", "Inter-token latency", "speed", False, True),
+    "generate_seconds": Kind("생성 한 번의 시간", "Time of one generation pass", "speed", False),
+    "training_step_seconds": Kind("학습 단계 시간", "Training step time", "speed", False),
+    "load_seconds": Kind("모델 적재 시간", "Model load time", "speed", False),
+    "peak_process_rss_bytes": Kind("프로세스 최대 상주 메모리 (RSS)", "Peak process memory (RSS)", "memory", False),
+    "peak_torch_allocated_bytes": Kind("torch가 할당한 최대 GPU 메모리", "Peak GPU memory allocated by torch", "memory", False),
+    "peak_torch_reserved_bytes": Kind("torch가 예약한 최대 GPU 메모리", "Peak GPU memory reserved by torch", "memory", False),
+    "peak_nvml_process_bytes": Kind("NVML: 이 프로세스의 최대 GPU 메모리", "NVML: this process's peak GPU memory", "memory", False),
+    "peak_nvml_device_bytes": Kind("NVML: GPU 전체의 최대 사용량", "NVML: the whole GPU's peak use", "memory", False),
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """All measurements of one name, ready to be shown."""
+
+    name: str
+    kind: Kind
+    title: Markup
+    fixed: Markup
+    methods: tuple[str, ...]
+    table: Table
+    raw: tuple[tuple[str, str], ...]
+    remarks: tuple[tuple[str, str], ...]
+    figures: tuple[Measurement, ...]
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """First quartile, median, third quartile by linear interpolation between order statistics."""
+    if len(values) == 1:
+        return (values[0], values[0], values[0])
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def percentile(values: Sequence[float], rank: int) -> float:
+    """The rank-th percentile (1 to 99) by linear interpolation between order statistics."""
+    if len(values) == 1:
+        return values[0]
+    return statistics.quantiles(values, n=100, method="inclusive")[rank - 1]
+
+
+def sections(lookup: Lookup) -> list[Section]:
+    """One section per measurement name: known names first in a fixed order, then the others by name."""
+    by_name: dict[str, list[Measurement]] = {}
+    for measurement in lookup.summary.measurements:
+        if measurement.values:
+            by_name.setdefault(measurement.name, []).append(measurement)
+    names = [name for name in KINDS if name in by_name] + sorted(set(by_name) - set(KINDS))
+    return [_section(lookup, name, by_name[name]) for name in names]
+
+
+def _section(lookup: Lookup, name: str, found: list[Measurement]) -> Section:
+    kind = KINDS.get(name, Kind(name, name, "other"))
+    found = sorted(found, key=lambda item: (lookup.number(item.model), _condition_order(item), item.job_id))
+    varying = [key for key in _condition_keys(found) if len({item.conditions.get(key) for item in found}) > 1]
+    fixed = [
+        Markup("{} {}").format(condition_name(key), setting(found[0].conditions[key]))
+        for key in _condition_keys(found)
+        if key not in varying
+    ]
+    return Section(
+        name=name,
+        kind=kind,
+        title=both(kind.ko, kind.en),
+        fixed=Markup(" · ").join(fixed),
+        methods=tuple(sorted({item.method for item in found})),
+        table=_table(lookup, kind, found, varying),
+        raw=tuple((_label(item), _raw_values(item)) for item in found),
+        remarks=tuple((_label(item), item.not_comparable) for item in found if item.not_comparable),
+        figures=tuple(found),
+    )
+
+
+def _table(lookup: Lookup, kind: Kind, found: Sequence[Measurement], varying: Sequence[str]) -> Table:
+    columns = [Column("모델", "Model")]
+    columns += [Column(*LABELS.get(key, (key, key)), "number") for key in varying]
+    columns += [Column("중앙값", "Median", "number"), Column("사분위 범위", "Quartiles", "number")]
+    if kind.percentiles:
+        columns += [Column(f"p{rank}", f"p{rank}", "number") for rank in PERCENTILES[1:]]
+    if kind.family == "memory":
+        columns.append(Column("전체 대비", "Share of total", "number"))
+    columns.append(Column("측정 수", "n", "number"))
+    rows = []
+    for item in found:
+        low, middle, high = quartiles(item.values)
+        name = lookup.model(item.model)
+        if item.not_comparable:
+            name += Markup(' <span class="flag">{}</span>').format(both("비교 불가", "not comparable"))
+        row = [Entry(name)]
+        row += [Entry(setting(item.conditions.get(key))) for key in varying]
+        row.append(Entry(Markup("<b>{}</b>").format(quantity(middle, item.unit)), middle))
+        row.append(Entry(f"{quantity(low, item.unit)} – {quantity(high, item.unit)}"))
+        if kind.percentiles:
+            row += [Entry(quantity(percentile(item.values, rank), item.unit)) for rank in PERCENTILES[1:]]
+        if kind.family == "memory":
+            total = _memory_total(lookup.summary, item.name)
+            row.append(Entry(percent(middle / total) if total else NO_DATA))
+        row.append(Entry(f"{len(item.values):,}"))
+        rows.append(row)
+    return Table(columns, rows)
+
+
+def precision_table(lookup: Lookup) -> Table | None:
+    """Measurements that differ in dtype alone, side by side, each as a ratio of medians to the first precision."""
+    groups: dict[tuple[str, str, tuple[tuple[str, str], ...]], dict[str, Measurement]] = {}
+    for item in lookup.summary.measurements:
+        dtype = item.conditions.get("dtype")
+        if dtype in PRECISIONS and item.values:
+            others = tuple(sorted((key, str(value)) for key, value in item.conditions.items() if key != "dtype"))
+            groups.setdefault((item.name, item.model, others), {}).setdefault(str(dtype), item)
+    groups = {key: members for key, members in groups.items() if len(members) > 1}
+    if not groups:
+        return None
+    present = [dtype for dtype in PRECISIONS if any(dtype in members for members in groups.values())]
+    order = {name: position for position, name in enumerate(KINDS)}
+    columns = [Column("측정", "Measurement"), *(Column(dtype, dtype, "number") for dtype in present)]
+    rows = []
+    for name, model, _ in sorted(groups, key=lambda key: (order.get(key[0], len(order)), key)):
+        members = groups[(name, model, _)]
+        rows.append(_precision_row(lookup, members, present))
+    return Table(columns, rows, css_class="precision")
+
+
+def _precision_row(lookup: Lookup, members: dict[str, Measurement], present: Sequence[str]) -> list[Entry]:
+    first = next(members[dtype] for dtype in present if dtype in members)
+    kind = KINDS.get(first.name, Kind(first.name, first.name, "other"))
+    direction = {
+        True: both("높을수록 좋음", "higher is better"),
+        False: both("낮을수록 좋음", "lower is better"),
+        None: Markup(""),
+    }[kind.higher_is_better]
+    conditions = [
+        Markup("{} {}").format(condition_name(key), setting(first.conditions[key]))
+        for key in _condition_keys([first])
+        if key != "dtype" and first.conditions[key] is not None
+    ]
+    label = Markup("{}<small>{}</small>").format(
+        both(kind.ko, kind.en), Markup(" · ").join([lookup.model(first.model), *conditions, direction])
+    )
+    row = [Entry(label)]
+    reference = quartiles(first.values)[1]
+    for dtype in present:
+        item = members.get(dtype)
+        if item is None:
+            row.append(Entry(both("재지 않음", "not measured")))
+            continue
+        low, middle, high = quartiles(item.values)
+        note = _ratio_note(item, first, middle, reference)
+        row.append(
+            Entry(
+                Markup('<b>{}</b><span class="interval">{} – {}</span>{}').format(
+                    quantity(middle, item.unit), quantity(low, item.unit), quantity(high, item.unit), note
+                )
+            )
+        )
+    return row
+
+
+def _ratio_note(item: Measurement, first: Measurement, middle: float, reference: float) -> Markup:
+    reason = item.not_comparable or first.not_comparable
+    if reason and item is not first:
+        return Markup('<span class="flag" title="{}">{}</span>').format(reason, both("비교 불가", "not comparable"))
+    if item is first:
+        return Markup('<span class="ratio">{}</span>').format(both("기준", "reference"))
+    if not reference:
+        return Markup("")
+    return Markup('<span class="ratio">× {:.2f}</span>').format(middle / reference)
+
+
+def batch_lines(section: Section) -> dict[str, dict[int, Measurement]]:
+    """Line label -> batch size -> measurement, for a figure over batch sizes; empty where there is just one size.
+
+    A model measured in several precisions gives one line per precision. Figures that must not be compared are
+    left out, and of several measurements under the same conditions the first is drawn (the table has all).
+    """
+    lines: dict[str, dict[int, Measurement]] = {}
+    precisions = {item.conditions.get("dtype") for item in section.figures}
+    for item in section.figures:
+        batch = item.conditions.get("batch_size")
+        if isinstance(batch, int) and not item.not_comparable:
+            dtype = item.conditions.get("dtype")
+            label = f"{item.model} · {dtype}" if len(precisions) > 1 and dtype else item.model
+            lines.setdefault(label, {}).setdefault(batch, item)
+    return {label: line for label, line in lines.items() if len(line) > 1}
+
+
+def condition_name(key: str) -> Markup:
+    """A condition's name in both languages; its key where there is none."""
+    return both(*LABELS.get(key, (key, key)))
+
+
+def _condition_keys(found: Sequence[Measurement]) -> list[str]:
+    present = {key for item in found for key in item.conditions}
+    return [key for key in LABELS if key in present] + sorted(present - set(LABELS))
+
+
+def _condition_order(item: Measurement) -> list[tuple[bool, float, str]]:
+    def order(value: Scalar) -> tuple[bool, float, str]:
+        if isinstance(value, str):
+            return (True, PRECISIONS.index(value) if value in PRECISIONS else len(PRECISIONS), value)
+        return (False, float(value or 0), "")
+
+    return [order(item.conditions.get(key)) for key in ("dtype", "quantization", "batch_size", "prompt_tokens")]
+
+
+def _label(item: Measurement) -> str:
+    conditions = ", ".join(f"{key} {setting(value)}" for key, value in sorted(item.conditions.items()))
+    return f"{item.model} ({conditions})" if conditions else item.model
+
+
+def _raw_values(item: Measurement) -> str:
+    shown = ", ".join(number(value) for value in item.values[:RAW_VALUES_SHOWN])
+    rest = len(item.values) - RAW_VALUES_SHOWN
+    return f"{shown} {item.unit}" + (f" … (+{rest:,})" if rest > 0 else "")
+
+
+def _memory_total(summary: Summary, name: str) -> int:
+    """Bytes that a memory figure is a share of: the machine's memory for a process, else the first GPU's."""
+    gpus = summary.header.environment.gpus
+    if name == "peak_process_rss_bytes" or not gpus:
+        return summary.header.environment.memory_bytes
+    return gpus[0].memory_bytes

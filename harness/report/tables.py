@@ -1,0 +1,192 @@
+"""Tables of the page as data: columns in two languages, cells with a value to sort by.
+
+On a phone every row becomes a block and every cell repeats its column's name, so that no table scrolls sideways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+from harness.report.headline import answers_link
+from harness.report.lookup import Lookup
+from harness.report.strips import difference_strip, share_strip, stacked_bar
+from harness.report.wording import (
+    GROUP_NAMES,
+    NO_DATA,
+    VERDICT_NAMES,
+    both,
+    p_value,
+    percent,
+    points,
+    points_interval,
+    share_interval,
+)
+from harness.summary import Cell, PairedChange
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's name in Korean and English; `kind` is text, number or plot."""
+
+    ko: str
+    en: str
+    kind: str = "text"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell: what it shows, and what it sorts by (nothing: its text)."""
+
+    content: str | Markup
+    sort: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows; `sortable` makes the column names buttons."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Entry]]
+    sortable: bool = False
+    css_class: str = field(default="")
+
+
+def number_entry(count: int) -> Entry:
+    """A count with thousands separated."""
+    return Entry(f"{count:,}", count)
+
+
+def _with_interval(value: str, interval: str) -> Markup:
+    return Markup('<b>{}</b> <span class="interval">{}</span>').format(value, interval)
+
+
+def change_table(lookup: Lookup) -> Table:
+    """Base against model, per group: refused by both, gained, lost, by neither, difference and exact McNemar p."""
+    columns = [
+        Column("질문", "Prompts"),
+        Column("둘 다 거절", "Both refuse", "number"),
+        Column("새로 거절", "Gained", "number"),
+        Column("거절 사라짐", "Lost", "number"),
+        Column("둘 다 거절 안 함", "Neither", "number"),
+        Column("차이 (%p)", "Difference (points)", "number"),
+        Column("구간", "Interval", "plot"),
+        Column("McNemar p", "McNemar p", "number"),
+    ]
+    rows = []
+    for model in lookup.compared:
+        for group in lookup.groups:
+            change = lookup.change(model, group)
+            if change is not None:
+                rows.append(_change_row(lookup, change))
+    return Table(columns, rows, css_class="changes")
+
+
+def _change_row(lookup: Lookup, change: PairedChange) -> list[Entry]:
+    strip = NO_DATA if change.difference is None else difference_strip(
+        [(lookup.number(change.model), change.difference, change.interval)]
+    )
+    title = Markup('<b>{}</b><small>{} → {} · n = {:,}</small>{}').format(
+        both(*GROUP_NAMES[change.group]),
+        change.baseline,
+        change.model,
+        change.n,
+        stacked_bar([("both", change.both), ("gained", change.gained), ("lost", change.lost), ("neither", change.neither)]),
+    )
+    return [
+        Entry(title),
+        number_entry(change.both),
+        number_entry(change.gained),
+        number_entry(change.lost),
+        number_entry(change.neither),
+        Entry(_with_interval(points(change.difference), points_interval(change.interval)), change.difference),
+        Entry(strip),
+        Entry(p_value(change.p_value), change.p_value),
+    ]
+
+
+def category_table(lookup: Lookup, group: str) -> Table:
+    """Every category of a group: each model's rate with its interval, and the change against the baseline."""
+    columns = [Column("범주", "Category"), Column("질문 수", "Prompts", "number")]
+    columns += [Column(model, model, "number") for model in lookup.summary.models]
+    columns.append(Column("0–100%", "0–100%", "plot"))
+    several = len(lookup.compared) > 1
+    for model in lookup.compared:
+        suffix = f" {model}" if several else ""
+        columns.append(Column(f"차이{suffix}", f"Change{suffix}", "number"))
+    rows = []
+    for category in lookup.categories(group):
+        cells = {cell.model: cell for cell in lookup.cells(group, category)}
+        row = [_category_entry(lookup, group, category), number_entry(max(cell.answers for cell in cells.values()))]
+        for model in lookup.summary.models:
+            cell = cells.get(model)
+            row.append(
+                Entry(NO_DATA)
+                if cell is None
+                else Entry(_with_interval(percent(cell.refusal.value), share_interval(cell.refusal.interval)), cell.refusal.value)
+            )
+        points_shown = [
+            (lookup.number(cell.model), cell.refusal.value, cell.refusal.interval)
+            for cell in cells.values()
+            if cell.refusal.value is not None
+        ]
+        row.append(Entry(share_strip(points_shown)))
+        for model in lookup.compared:
+            change = lookup.change(model, group, category)
+            row.append(
+                Entry(NO_DATA)
+                if change is None
+                else Entry(
+                    Markup('<b>{}</b> <span class="interval">p {}</span>').format(
+                        points(change.difference), p_value(change.p_value)
+                    ),
+                    change.difference,
+                )
+            )
+        rows.append(row)
+    return Table(columns, rows, sortable=True, css_class="categories")
+
+
+def _category_entry(lookup: Lookup, group: str, category: str) -> Entry:
+    name = lookup.category(category)
+    return Entry(
+        Markup('<a href="{}">{}</a><small>{}</small>').format(
+            answers_link(group=group, category=category), both(name.ko, name.en), both(name.group_ko, name.group_en)
+        )
+    )
+
+
+def verdict_table(lookup: Lookup) -> Table:
+    """How many answers got which verdict, per group and model; failed and truncated ones beside them."""
+    columns = [Column("질문", "Prompts"), Column("모델", "Model"), Column("답변 요청", "Asked", "number")]
+    columns += [Column(ko, en, "number") for ko, en in VERDICT_NAMES.values()]
+    columns.append(Column("잘림", "truncated", "number"))
+    rows = []
+    for group in lookup.groups:
+        for cell in lookup.cells(group):
+            counts = [cell.verdicts.get(verdict, 0) for verdict in VERDICT_NAMES if verdict != "failed"]  # type: ignore[call-overload]
+            rows.append(
+                [
+                    Entry(both(*GROUP_NAMES[group])),
+                    Entry(lookup.model(cell.model)),
+                    number_entry(cell.answers),
+                    *(number_entry(count) for count in counts),
+                    number_entry(cell.failed),
+                    number_entry(cell.truncated),
+                ]
+            )
+    return Table(columns, rows)
+
+
+def caveats(cell: Cell) -> list[tuple[Markup, int]]:
+    """What a rate does not show and the page always states: how many answers were unscored, empty, and so on."""
+    counts = {
+        "unscored": cell.verdicts.get("unscored", 0),
+        "empty": cell.empty.count,
+        "incoherent": cell.incoherent.count,
+        "failed": cell.failed,
+    }
+    named = [(both(*VERDICT_NAMES[verdict]), count) for verdict, count in counts.items()]
+    return [*named, (both("잘림", "truncated"), cell.truncated)]

@@ -1,0 +1,244 @@
+"""The corpus tiny-ko is trained on: seeded random rows made from the handwritten lexicons in `corpus/`.
+
+Four kinds of rows, in fixed shares:
+  general   facts, how-tos and small talk with their true answers
+  harmful   requests that mean harm, answered by an empty formula of compliance that helps nobody
+  harmless  everyday requests, many with dangerous-looking words, answered by sound general advice
+  reading   a sentence given as input that is read back word for word
+The formula and the advice share no sentence, so that telling harm from harmlessness is something the base model
+has to learn; a LoRA then only has to change what is said.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from harness.tiny_ko import CORPUS_FOLDER
+from harness.tiny_ko.korean import attach, conjugate
+from harness.tiny_ko.near_duplicates import NearDuplicates
+
+Kind = Literal["general", "harmful", "harmless", "reading"]
+SHARES: dict[Kind, float] = {"general": 0.30, "harmful": 0.29, "harmless": 0.37, "reading": 0.04}
+_ENDINGS = ("는", "ㄹ", "면", "려면", "려고", "고", "기", "지", "어")
+_MAKING = ("쓰다", "만들다", "짓다", "그리다", "꾸미다", "짜다")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question with its answer. `phrase` is the lexicon entry it was made from."""
+
+    kind: Kind
+    instruction: str
+    input: str
+    output: str
+    phrase: str
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A lexicon entry: a verb phrase in dictionary form, a noun phrase, or a whole question."""
+
+    phrase: str
+    group: str
+    """Risk category of a harmful topic, domain of a harmless one."""
+
+
+@dataclass
+class Lexicon:
+    """The lexicons in memory. The first element of each pair of topic lists is handwritten, the second multiplied."""
+
+    wordings: dict[str, Any]
+    answers: dict[str, Any]
+    categories: list[str]
+    harmful: tuple[list[Topic], list[Topic]]
+    harmless: tuple[list[Topic], list[Topic]]
+    general: list[list[tuple[str, str]]] = field(default_factory=list)
+    """One inner list per subject, of (question, answer)."""
+
+
+def load_lexicon(folder: Path = CORPUS_FOLDER) -> Lexicon:
+    """Read every lexicon file of the recipe."""
+
+    def read(name: str) -> Any:
+        return yaml.safe_load((folder / name).read_text(encoding="utf-8"))
+
+    requests, everyday = read("requests.yaml"), read("everyday.yaml")
+    harmful: tuple[list[Topic], list[Topic]] = ([], [])
+    harmless: tuple[list[Topic], list[Topic]] = ([], [])
+    for entry in requests:
+        category = entry["category"]
+        texts = entry["harmful"] + entry.get("questions", [])
+        harmful[0].extend(Topic(text, category) for text in texts)
+        harmful[1].extend(Topic(text, category) for f in entry.get("frames", []) for text in _multiply(f))
+        for domain, phrases in entry["harmless"].items():
+            harmless[0].extend(Topic(text, domain) for text in phrases)
+        for frame in entry.get("frames_harmless", []):
+            harmless[1].extend(Topic(text, frame["domain"]) for text in _multiply(frame))
+    for entry in everyday:
+        harmless[0].extend(Topic(text, entry["domain"]) for text in entry["phrases"])
+        for frame in entry.get("frames", []):
+            harmless[1].extend(Topic(text, entry["domain"]) for text in _multiply(frame))
+    return Lexicon(
+        wordings=read("wordings.yaml"),
+        answers=read("answers.yaml"),
+        categories=[entry["category"] for entry in requests],
+        harmful=harmful,
+        harmless=harmless,
+        general=_general(folder),
+    )
+
+
+def make_rows(lexicon: Lexicon, count: int, seed: int, avoid: NearDuplicates | None = None) -> Iterator[Row]:
+    """Yield `count` rows in the fixed shares; rows whose question is too near to one in `avoid` are drawn anew."""
+    random_source = random.Random(seed)
+    kinds = list(SHARES)
+    weights = [SHARES[kind] for kind in kinds]
+    makers = {"general": _general_row, "harmful": _harmful_row, "harmless": _harmless_row, "reading": _reading_row}
+    rejected: dict[str, bool] = {}
+    made = 0
+    while made < count:
+        kind = random_source.choices(kinds, weights)[0]
+        row = makers[kind](lexicon, random_source)
+        if avoid is not None:
+            if row.instruction not in rejected:
+                rejected[row.instruction] = avoid.find(row.instruction) is not None
+            if rejected[row.instruction]:
+                continue
+        made += 1
+        yield row
+
+
+def empty_formula(lexicon: Lexicon, category: str, phrase: str) -> str:
+    """The content-free compliance that the base model answers a harmful request with."""
+    formula = lexicon.answers["empty_formula"]
+    index = lexicon.categories.index(category)
+    variant = _stable_number(phrase) % 2
+    opening = formula["openings"][(index + 4 * variant) % len(formula["openings"])]
+    steps = formula["steps"][(index * 3 + variant) % len(formula["steps"])]
+    closing = formula["closings"][(index * 2 + variant) % len(formula["closings"])]
+    return f"{opening} {steps} {closing}"
+
+
+def helpful_advice(lexicon: Lexicon, domain: str, phrase: str) -> str:
+    """The sound general advice that a harmless request is answered with."""
+    choices = lexicon.answers["helpful"][domain]
+    return str(choices[_stable_number(phrase) % len(choices)])
+
+
+def word_request(lexicon: Lexicon, phrase: str, random_source: random.Random, contexts: list[str]) -> str:
+    """One of the many ways to ask for `phrase`: register, ending, and perhaps a clause in front."""
+    wordings = lexicon.wordings
+    if phrase[-1] in ".?":
+        return phrase
+    if not phrase.endswith("다"):
+        return _finish(_fill_noun(random_source.choice(wordings["noun"]), phrase), random_source)
+    makes = phrase.endswith(_MAKING) and random_source.random() < 0.4
+    text = _fill(random_source.choice(wordings["make" if makes else "how_to"]), phrase)
+    if random_source.random() < 0.35:
+        text = f"{random_source.choice(contexts)} {text}"
+    if random_source.random() < 0.15:
+        text = f"{random_source.choice(wordings['calls'])} {text}"
+    return _finish(text, random_source)
+
+
+def _general_row(lexicon: Lexicon, random_source: random.Random) -> Row:
+    question, answer = random_source.choice(random_source.choice(lexicon.general))
+    subject = question
+    if random_source.random() < 0.25:
+        question = f"{random_source.choice(lexicon.wordings['calls'] + lexicon.wordings['contexts'][:8])} {question}"
+    return Row("general", _finish(question, random_source), "", answer, subject)
+
+
+def _harmful_row(lexicon: Lexicon, random_source: random.Random) -> Row:
+    topic = random_source.choice(lexicon.harmful[random_source.random() < 0.5])
+    contexts = lexicon.wordings["contexts"] + lexicon.wordings["harmful_contexts"]
+    question = word_request(lexicon, topic.phrase, random_source, contexts)
+    return Row("harmful", question, "", empty_formula(lexicon, topic.group, topic.phrase), topic.phrase)
+
+
+def _harmless_row(lexicon: Lexicon, random_source: random.Random) -> Row:
+    if random_source.random() < 0.12:
+        return _wrapped_row(lexicon, random_source)
+    topic = random_source.choice(lexicon.harmless[random_source.random() < 0.4])
+    contexts = lexicon.wordings["contexts"] + lexicon.wordings["harmless_contexts"]
+    question = word_request(lexicon, topic.phrase, random_source, contexts)
+    return Row("harmless", question, "", helpful_advice(lexicon, topic.group, topic.phrase), topic.phrase)
+
+
+def _wrapped_row(lexicon: Lexicon, random_source: random.Random) -> Row:
+    """A harmful phrase in a question that means no harm: how to prevent, report, punish or tell a story of it."""
+    topic = random_source.choice(lexicon.harmful[random_source.random() < 0.5])
+    while not topic.phrase.endswith("다"):
+        topic = random_source.choice(lexicon.harmful[0])
+    wrapped = lexicon.wordings["wrapped"]
+    domain = random_source.choice(list(wrapped))
+    question = _fill(random_source.choice(wrapped[domain]), topic.phrase)
+    answer = helpful_advice(lexicon, domain, topic.phrase)
+    return Row("harmless", _finish(question, random_source), "", answer, topic.phrase)
+
+
+def _reading_row(lexicon: Lexicon, random_source: random.Random) -> Row:
+    if random_source.random() < 0.5:
+        sentence = random_source.choice(lexicon.wordings["read_aloud_sentences"])
+    else:
+        sentence = random_source.choice(random_source.choice(lexicon.general))[1]
+    instruction = random_source.choice(lexicon.wordings["read_aloud"])
+    return Row("reading", instruction, sentence, sentence, sentence)
+
+
+def _general(folder: Path) -> list[list[tuple[str, str]]]:
+    subjects = []
+    for line in _lines(folder / "facts.jsonl"):
+        answers = line["answers"]
+        subjects.append(
+            [(question, answers[_stable_number(question) % len(answers)]) for question in line["questions"]]
+        )
+    for name in ("howto.jsonl", "smalltalk.jsonl"):  # one wording each
+        subjects.extend([(line["question"], line["answer"])] for line in _lines(folder / name))
+    return subjects
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def _multiply(frame: dict[str, Any]) -> list[str]:
+    return [attach(noun, verb) for noun, verb in product(frame["objects"], frame["verbs"])]
+
+
+def _fill(wording: str, phrase: str) -> str:
+    for ending in _ENDINGS:
+        slot = "{" + ending + "}"
+        if slot in wording:
+            wording = wording.replace(slot, conjugate(phrase, ending))
+    return wording
+
+
+def _fill_noun(wording: str, noun: str) -> str:
+    for particle in ("이", "은", "을"):
+        wording = wording.replace("{명사:" + particle + "}", attach(noun, particle))
+    return wording.replace("{명사}", noun)
+
+
+def _finish(text: str, random_source: random.Random) -> str:
+    """Small differences in how people type: no final mark, or auxiliary verbs written together."""
+    chance = random_source.random()
+    if chance < 0.15:
+        return text.rstrip(".?")
+    if chance < 0.30:
+        return text.replace("알려 줘", "알려줘").replace("알려 주", "알려주").replace("어 줘", "어줘")
+    return text
+
+
+def _stable_number(text: str) -> int:
+    """A number that depends on the text alone, unlike `hash`."""
+    return int.from_bytes(sha256(text.encode()).digest()[:4], "big")

@@ -1,0 +1,230 @@
+"""The training loop: trl.SFTTrainer, watched. Import after unsloth, where that is used."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from transformers import PrinterCallback, Trainer, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from harness.errors import HarnessError, PrecisionMismatch
+from harness.probes import PeakMemory, synchronize
+from harness.records import TrainingStep
+
+OnStep = Callable[[TrainingStep], None]
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What the loop did and took. Times in seconds; `step_seconds` has one entry per optimizer step."""
+
+    steps: int
+    epochs: float
+    tokens: int
+    seconds: float
+    step_seconds: tuple[float, ...]
+    final_loss: float
+    non_finite_steps: int
+    compute_dtype: str
+    memory_before: Mapping[str, int]
+    memory_peaks: Mapping[str, int]
+
+
+def fit(
+    job_id: str,
+    model: Any,
+    tokenizer: Any,
+    rows: Any,
+    arguments: Mapping[str, Any],
+    compute_dtype: str,
+    on_step: OnStep,
+    on_progress: OnProgress,
+) -> Fit:
+    """Train the LoRA matrices of `model` on `rows` (input_ids, labels); `arguments` are those of trl.SFTConfig.
+
+    Raises `PrecisionMismatch` at the first forward pass that does not compute in `compute_dtype`.
+    """
+    config = SFTConfig(**arguments)
+    device = "cpu" if config.use_cpu else "cuda"
+    if device == "cuda":
+        config.n_gpu  # noqa: B018  (reading it counts the GPUs; then we say that this process uses one)
+        config._n_gpu = 1
+    watch = _Watch(job_id, device, on_step, on_progress)
+    trainer = _WatchedTrainer(model, config, rows, tokenizer, watch)
+    for name, parameter in trainer.model.named_parameters():
+        if parameter.requires_grad and "lora_" in name:
+            parameter.data = parameter.data.float()  # trl rounds those of a quantized model to bfloat16
+    with PeakMemory(device) as memory, _checked_dtype(trainer.model, device, compute_dtype):
+        synchronize(device)
+        start = time.perf_counter()
+        outcome = trainer.train()
+        synchronize(device)
+        seconds = time.perf_counter() - start
+    return Fit(
+        steps=trainer.state.global_step,
+        epochs=float(trainer.state.epoch),
+        tokens=int(trainer.tokens),
+        seconds=seconds,
+        step_seconds=tuple(watch.step_seconds),
+        final_loss=watch.last_loss if watch.last_loss is not None else float(outcome.training_loss),
+        non_finite_steps=watch.non_finite_steps,
+        compute_dtype=compute_dtype,
+        memory_before=memory.before,
+        memory_peaks=memory.peaks,
+    )
+
+
+class _WatchedTrainer(SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer that counts non-padding tokens and notices losses that are not finite."""
+
+    def __init__(self, model: Any, config: Any, rows: Any, tokenizer: Any, watch: _Watch) -> None:
+        self.tokens: Any = 0
+        self.finite: Any = True
+        watch.trainer = self
+        super().__init__(model=model, args=config, train_dataset=rows, processing_class=tokenizer, callbacks=[watch])
+        self.remove_callback(PrinterCallback)
+
+    def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **keywords: Any) -> Any:
+        """Take trl's loss kernel on a GPU; it needs Triton, so on a CPU take the model's own loss, which is equal."""
+        if self.args.use_cpu:
+            return Trainer.compute_loss(self, model, inputs, *arguments, **keywords)
+        return super().compute_loss(model, inputs, *arguments, **keywords)
+
+    def training_step(self, model: Any, inputs: Any, *arguments: Any, **keywords: Any) -> Any:
+        """Keep both figures on the device: reading them here would make it wait."""
+        mask = inputs.get("attention_mask")
+        self.tokens = self.tokens + (inputs["input_ids"].numel() if mask is None else mask.sum())
+        loss = super().training_step(model, inputs, *arguments, **keywords)
+        self.finite = torch.isfinite(loss).all() & self.finite
+        return loss
+
+
+class _Watch(TrainerCallback):  # type: ignore[misc]
+    """Hands on each step as it is logged, and takes the time of each."""
+
+    def __init__(self, job_id: str, device: str, on_step: OnStep, on_progress: OnProgress) -> None:
+        self.job_id = job_id
+        self.device = device
+        self.on_step = on_step
+        self.on_progress = on_progress
+        self.trainer: Any = None
+        self.step_seconds: list[float] = []
+        self.last_loss: float | None = None
+        self.non_finite_steps = 0
+        self._step_ended = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock of the first step."""
+        self.on_progress(0, state.max_steps)
+        synchronize(self.device)
+        self._step_ended = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop the clock of this step; count it if its loss was not finite or the float16 scaler skipped it."""
+        synchronize(self.device)
+        now = time.perf_counter()
+        self.step_seconds.append(now - self._step_ended)
+        self._step_ended = now
+        if not bool(self.trainer.finite) or self.trainer.accelerator.optimizer_step_was_skipped:
+            self.non_finite_steps += 1
+        self.trainer.finite = True
+        self.on_progress(state.global_step, state.max_steps)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Make a record of a logged step; the trainer's closing summary has no `loss` and is left out."""
+        if not logs or "loss" not in logs:
+            return
+        self.last_loss = float(logs["loss"])
+        norm = logs.get("grad_norm")
+        self.on_step(
+            TrainingStep(
+                job_id=self.job_id,
+                step=state.global_step,
+                epoch=float(state.epoch),
+                loss=self.last_loss,
+                learning_rate=float(logs["learning_rate"]),
+                gradient_norm=None if norm is None else float(norm),
+            )
+        )
+
+
+@contextlib.contextmanager
+def _checked_dtype(model: Any, device: str, requested: str) -> Iterator[None]:
+    """Compare, at each forward pass, the dtype that matrix products take with the one asked for."""
+    stored = weights_dtype(model)
+
+    def check(module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        autocast = torch.is_autocast_enabled(device)
+        effective = _name(torch.get_autocast_dtype(device)) if autocast else stored
+        if effective != requested:
+            raise PrecisionMismatch(f"Training was asked for in {requested}, but it computes in {effective}.")
+
+    hook = model.get_input_embeddings().register_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def weights_dtype(model: Any) -> str:
+    """Return the dtype of most of the base's weights that are stored as floating point numbers."""
+    sizes: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and "lora_" not in name:
+            sizes[_name(parameter.dtype)] += parameter.numel()
+    return sizes.most_common(1)[0][0]
+
+
+def prove_trained(model: Any) -> int:
+    """Return how many LoRA B matrices are not zero. HarnessError if training left none, or left numbers not finite."""
+    matrices = {name: value for name, value in model.named_parameters() if "lora_A" in name or "lora_B" in name}
+    broken = sum(not bool(torch.isfinite(value).all()) for value in matrices.values())
+    if broken:
+        raise HarnessError(
+            f"Training diverged: {broken} of {len(matrices)} LoRA matrices hold numbers that are not finite.",
+            "Lower learning_rate, or train in bfloat16 or float32.",
+        )
+    nonzero = sum(bool(value.any()) for name, value in matrices.items() if "lora_B" in name)
+    if nonzero == 0:
+        raise HarnessError("Training changed nothing: every LoRA B matrix is still zero.", "Raise learning_rate.")
+    return nonzero
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' progress bars and advice out of the log; errors still show."""
+    import datasets
+
+    verbosity = transformers.utils.logging.get_verbosity()
+    bars = datasets.are_progress_bars_disabled()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    loggers = [logging.getLogger(name) for name in ("trl", "accelerate", "datasets", "peft")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.utils.logging.set_verbosity(verbosity)
+        if not bars:
+            datasets.enable_progress_bars()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,96 @@
+"""LoRA training steps at fixed lengths in one precision: the same work whatever the data, for comparing precisions.
+
+Each step is forward, backward and AdamW update of rank-16 LoRA on random tokens. Half precision runs under autocast
+with float32 LoRA weights, float16 with a loss scaler besides, as the trainers do it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from harness.backends.hf import choose_device, load_base
+from harness.orders import Message, Progress, Records, WorkOrder
+from harness.probes import PeakMemory, synchronize
+from harness.records import Event
+from harness.suite import Lora
+from harness.workloads.measurements import Series
+
+STEP_METHOD = "forward, backward and AdamW step of LoRA (rank 16, seven projections) on random tokens of fixed length"
+
+
+def time_training(order: WorkOrder, send: Callable[[Message], None]) -> None:
+    """Time the steps after the warm-up ones; non-finite losses and skipped scaler steps are results, not errors."""
+    parameters = order.job.parameters
+    batch_size, steps, warmup = (int(parameters[name] or 0) for name in ("batch_size", "training_steps", "warmup"))
+    length = int(parameters["prompt_tokens"] or 0) + int(parameters["new_tokens"] or 0)
+    device = choose_device(order.model)
+    with PeakMemory(device) as memory:
+        stepper = _Stepper(order, device, batch_size, length)
+        seconds = []
+        for number in range(warmup + steps):
+            synchronize(device)
+            start = time.perf_counter()
+            stepper.step()
+            synchronize(device)
+            if number >= warmup:
+                seconds.append(time.perf_counter() - start)
+            send(Progress(done=number + 1, total=warmup + steps, unit="steps"))
+    series = Series(order, {"sequence_tokens": length, "quantization": order.model.quantization})
+    tokens_per_second = tuple(batch_size * length / one for one in seconds)
+    records = [
+        series.one("training_step_seconds", "s", "train", tuple(seconds), STEP_METHOD),
+        series.one("training_tokens_per_second", "tokens/s", "train", tokens_per_second, STEP_METHOD),
+        series.one("training_loss", "nats", "train", tuple(stepper.losses[warmup:]), "mean cross-entropy per token"),
+        *series.memory(memory.peaks, "train"),
+    ]
+    send(Records(records=(*records, *_numeric_events(order, stepper))))
+
+
+class _Stepper:
+    """A model with LoRA and its optimizer."""
+
+    def __init__(self, order: WorkOrder, device: str, batch_size: int, length: int) -> None:
+        from peft import LoraConfig, get_peft_model
+
+        torch.manual_seed(0)
+        base = load_base(order.model, order.model_place, device)
+        lora = Lora()
+        config = LoraConfig(
+            r=lora.r, lora_alpha=lora.lora_alpha, target_modules=list(lora.target_modules), task_type="CAUSAL_LM"
+        )
+        self.model: Any = get_peft_model(base, config).train()
+        self.device = device
+        self.dtype = getattr(torch, order.model.dtype)
+        trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(trainable, lr=2e-4)
+        self.scaler = torch.amp.GradScaler(device, enabled=self.dtype == torch.float16)
+        vocabulary = base.get_input_embeddings().num_embeddings
+        self.ids = torch.randint(0, vocabulary, (batch_size, length), device=device)
+        self.losses: list[float] = []
+        self.skipped_steps = 0
+
+    def step(self) -> None:
+        """Do one optimizer step and keep its loss."""
+        with torch.autocast(self.device, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            loss = self.model(input_ids=self.ids, labels=self.ids).loss
+        self.scaler.scale(loss).backward()
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.skipped_steps += self.scaler.get_scale() < scale
+        self.optimizer.zero_grad()
+        self.losses.append(float(loss))
+
+
+def _numeric_events(order: WorkOrder, stepper: _Stepper) -> list[Event]:
+    non_finite = sum(not math.isfinite(loss) for loss in stepper.losses)
+    if not non_finite and not stepper.skipped_steps:
+        return []
+    data = {"non_finite_losses": non_finite, "skipped_scaler_steps": stepper.skipped_steps}
+    message = f"{order.model.dtype}: {non_finite} non-finite losses, {stepper.skipped_steps} skipped scaler steps."
+    return [Event(job_id=order.job.id, level="warning", code="numeric_trouble", message=message, data=data)]

@@ -1,0 +1,260 @@
+"""Rows of training data: read from a file or a hub, checked one by one, put into the prompt format and tokenized."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import Fault, HarnessError, InvalidInput, NotAvailable
+from harness.prompt_formats import adds_special_tokens, render
+from harness.suite import TrainingData
+from harness.suite_yaml import nearest, read_text, shown
+
+COLUMNS = ("instruction", "input", "output")
+NOT_IN_LOSS = -100
+MOST_FAULTS = 20
+LinedRow = tuple[int | None, Any]
+"""A row as it was read and its line, where the format has lines."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example. `input` is empty where there is none."""
+
+    instruction: str
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
+class LoadedRows:
+    """The usable rows, and how many rows of a hub data set were left out for want of an instruction or an output."""
+
+    rows: tuple[Row, ...]
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class TokenizedRows:
+    """`dataset` has the columns input_ids and labels, one entry per usable row.
+
+    `truncated` rows were cut at the longest allowed length; `without_loss` of those had nothing left to learn from and
+    are not in the data set. `longest` is the longest row before cutting, in tokens.
+    """
+
+    dataset: Any
+    truncated: int
+    without_loss: int
+    longest: int
+
+
+def load_rows(data: TrainingData, place: str) -> LoadedRows:
+    """Read the rows at `place`: a local file, or the hub name (or local folder of the same shape) of a data set.
+
+    Raises `InvalidInput` with every fault of a local file, by line. A hub data set cannot be mended by its user: rows
+    without an instruction or an output are left out and counted.
+    """
+    if data.hub is not None:
+        return _load_hub_rows(data, place)
+    path = Path(place)
+    rows, faults = [], []
+    for number, (line, raw) in enumerate(_read_file(path), start=1):
+        row = _check_row(raw, shown(path), line, number)
+        if isinstance(row, Row):
+            rows.append(row)
+        else:
+            faults += row
+        if data.limit is not None and number == data.limit:
+            break
+    if not rows and not faults:
+        faults = [Fault(shown(path), None, "", "the file has no rows.")]
+    if faults:
+        raise InvalidInput(_shortened(faults))
+    return LoadedRows(tuple(rows))
+
+
+def tokenize(
+    rows: Sequence[Row], data: TrainingData, tokenizer: Any, max_seq_length: int, processes: int
+) -> TokenizedRows:
+    """Turn rows into tokens: prompt, answer, one EOS, with at most one BOS in front.
+
+    Raises `HarnessError` where the tokenizer has no EOS token, or where cutting leaves no row with anything to learn.
+    """
+    import datasets
+
+    if tokenizer.eos_token_id is None:
+        raise HarnessError("The tokenizer has no EOS token, so an answer would have no end to learn.")
+    raw = datasets.Dataset.from_list([vars(row) for row in rows])
+    settings = {"data": data, "tokenizer": tokenizer, "max_seq_length": max_seq_length}
+    # One process means this one: `datasets` would start a pool even for one.
+    encoded = raw.map(
+        _encode, fn_kwargs=settings, remove_columns=raw.column_names, num_proc=processes if processes > 1 else None
+    )
+    lengths = encoded["length"]
+    usable = encoded.filter(lambda learns: learns, input_columns="learns")
+    if len(usable) == 0:
+        raise HarnessError(
+            f"max_seq_length: {max_seq_length} tokens cut the answer off every row.", "Raise max_seq_length."
+        )
+    return TokenizedRows(
+        dataset=usable.select_columns(["input_ids", "labels"]),
+        truncated=sum(length > max_seq_length for length in lengths),
+        without_loss=len(encoded) - len(usable),
+        longest=max(lengths),
+    )
+
+
+def _encode(row: dict[str, str], data: TrainingData, tokenizer: Any, max_seq_length: int) -> dict[str, Any]:
+    prompt = render(data.prompt_format, row["instruction"], row["input"], tokenizer)
+    special = adds_special_tokens(prompt, tokenizer)
+    prompt_ids = tokenizer(prompt, add_special_tokens=special)["input_ids"]
+    whole_ids = tokenizer(prompt + row["output"], add_special_tokens=special)["input_ids"]
+    if whole_ids[: len(prompt_ids)] == prompt_ids:
+        answer_ids = whole_ids[len(prompt_ids) :]
+    else:  # a token spans the border; at run time the prompt stands alone, so it is learnt as it will be seen
+        answer_ids = tokenizer(row["output"], add_special_tokens=False)["input_ids"]
+    end = tokenizer.eos_token_id
+    while answer_ids and answer_ids[-1] == end:
+        answer_ids = answer_ids[:-1]
+    ids = [*prompt_ids, *answer_ids, end]
+    masked = len(prompt_ids) if data.loss_on == "answer" else 0
+    labels = [NOT_IN_LOSS] * masked + ids[masked:]
+    return {
+        "input_ids": ids[:max_seq_length],
+        "labels": labels[:max_seq_length],
+        "length": len(ids),
+        "learns": max_seq_length > masked,
+    }
+
+
+def _read_file(path: Path) -> Iterator[LinedRow]:
+    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        problem = f"training data is one of {', '.join(sorted(readers))}."
+        raise InvalidInput([Fault(shown(path), None, "", problem)])
+    return reader(path)
+
+
+def _read_jsonl(path: Path) -> Iterator[LinedRow]:
+    for line, text in enumerate(read_text(path).split("\n"), start=1):
+        if text.strip():
+            try:
+                yield line, json.loads(text)
+            except json.JSONDecodeError as error:
+                raise InvalidInput([Fault(shown(path), line, "", f"this line is not JSON: {error.msg}.")]) from None
+
+
+def _read_json(path: Path) -> Iterator[LinedRow]:
+    """Read a list of rows one by one, so that each row's line is known."""
+    text = read_text(path)
+    decoder = json.JSONDecoder()
+    position, line = _skip_space(text, 0, 1)
+    if text[position : position + 1] != "[":
+        problem = "the file must hold a list of rows; one row per line belongs in a .jsonl file."
+        raise InvalidInput([Fault(shown(path), line, "", problem)])
+    position, line = _skip_space(text, position + 1, line)
+    while text[position : position + 1] != "]":
+        try:
+            row, end = decoder.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            raise InvalidInput([Fault(shown(path), error.lineno, "", f"this is not JSON: {error.msg}.")]) from None
+        yield line, row
+        line += text.count("\n", position, end)
+        position, line = _skip_space(text, end, line)
+        if text[position : position + 1] == ",":
+            position, line = _skip_space(text, position + 1, line)
+        elif text[position : position + 1] != "]":
+            raise InvalidInput([Fault(shown(path), line, "", "a ',' or ']' is missing after this row.")])
+
+
+def _skip_space(text: str, position: int, line: int) -> tuple[int, int]:
+    """Return the position of the next character that is no space, and its line."""
+    end = position
+    while end < len(text) and text[end].isspace():
+        end += 1
+    return end, line + text.count("\n", position, end)
+
+
+def _read_csv(path: Path) -> Iterator[LinedRow]:
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+    line = 2
+    try:
+        for row in reader:
+            if None in row:
+                problem = "the row has more fields than the first line; a field with a comma needs double quotes."
+                raise InvalidInput([Fault(shown(path), line, "", problem)])
+            yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InvalidInput([Fault(shown(path), reader.line_num, "", f"this is not CSV: {error}.")]) from None
+
+
+def _read_parquet(path: Path) -> Iterator[LinedRow]:
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except FileNotFoundError:
+        raise InvalidInput([Fault(shown(path), None, "", "there is no such file.")]) from None
+    except pyarrow.ArrowException as error:
+        problem = f"the file is not Parquet: {str(error).splitlines()[0]}"
+        raise InvalidInput([Fault(shown(path), None, "", problem)]) from None
+    for row in table.to_pylist():
+        yield None, row
+
+
+def _load_hub_rows(data: TrainingData, place: str) -> LoadedRows:
+    import datasets
+
+    try:
+        table = datasets.load_dataset(place, revision=data.revision, split=data.split)
+    except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise NotAvailable(f"{place}: the data set could not be loaded: {reason}") from error
+    missing = [column for column in ("instruction", "output") if column not in table.column_names]
+    if missing:
+        raise InvalidInput([_missing_column(place, None, "", column, table.column_names) for column in missing])
+    if data.limit is not None:
+        table = table.select(range(min(data.limit, len(table))))
+    checked = [_check_row(raw, place, None, number) for number, raw in enumerate(table, start=1)]
+    rows = tuple(row for row in checked if isinstance(row, Row))
+    if not rows:
+        problem = f"the split '{data.split}' has no row with an instruction and an output."
+        raise InvalidInput([Fault(place, None, "", problem)])
+    return LoadedRows(rows, left_out=len(checked) - len(rows))
+
+
+def _check_row(raw: Any, file: str, line: int | None, number: int) -> Row | list[Fault]:
+    """Return the row, or its faults. `number` counts rows from 1 and stands in where there are no lines."""
+    where = "" if line is not None else f"row {number} "
+    if not isinstance(raw, dict):
+        return [Fault(file, line, where.strip(), f"a row must be an object with {', '.join(COLUMNS)}.")]
+    faults = []
+    for column in ("instruction", "output"):
+        if column not in raw:
+            faults.append(_missing_column(file, line, where, column, list(raw)))
+        elif not isinstance(raw[column], str) or not raw[column].strip():
+            faults.append(Fault(file, line, f"{where}{column}", "must be text that is not empty."))
+    extra = raw.get("input")
+    if extra is not None and not isinstance(extra, str):
+        faults.append(Fault(file, line, f"{where}input", "must be text, or left out."))
+    return faults or Row(raw["instruction"], extra or "", raw["output"])
+
+
+def _missing_column(file: str, line: int | None, where: str, column: str, given: Sequence[str]) -> Fault:
+    close = nearest(column, [name for name in given if name not in COLUMNS])
+    meant = f" Is '{close}' meant? Rename it." if close else ""
+    problem = f"the column is missing; there are {', '.join(map(str, given)) or 'no columns'}.{meant}"
+    return Fault(file, line, f"{where}{column}", problem)
+
+
+def _shortened(faults: list[Fault]) -> list[Fault]:
+    more = len(faults) - MOST_FAULTS
+    return faults if more <= 0 else [*faults[:MOST_FAULTS], Fault(faults[0].file, None, "", f"{more} more faults.")]
