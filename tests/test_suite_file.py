@@ -9,6 +9,8 @@ import typing
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from harness.errors import Fault, InvalidInput
 from harness.suite import Optimizer, Schedule, Section, Suite
@@ -336,6 +338,31 @@ def test_missing_and_unreadable_suite_files(folder: Path) -> None:
         load_suite(Path("latin.yaml"))
     with pytest.raises(InvalidInput, match="cannot be read"):
         load_suite(Path("model"))
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["base", "tuned"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+model_keys = ["path", "like", "adapter", "adapter.path", "compare_to", "script", "revision"]
+training_keys = ["model", "data", "data.path", "lora.target_modules", "trainer.max_steps"]
+other_keys = ["name", "prompts", "taxonomy", "models", "training", "sampling", "sampling.batch_size", "performance"]
+key_paths = st.sampled_from(
+    [f"models.{name}{key}" for name in ("base", "tuned") for key in ("", *(f".{key}" for key in model_keys))]
+    + [f"training.lora.{key}" for key in training_keys]
+    + [*other_keys, "training.lora", "performance.throughput.models", "grading.judges"]
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.dictionaries(key_paths, values, max_size=3))
+def test_any_value_anywhere_is_a_suite_or_a_list_of_faults(folder: Path, changes: dict[str, object]) -> None:
+    overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    try:
+        load(GOOD, *overrides)
+    except InvalidInput as error:
+        assert error.faults and all(str(fault) for fault in error.faults)
 
 
 def test_a_key_typed_where_its_variable_belongs_is_not_repeated(folder: Path) -> None:

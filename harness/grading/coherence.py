@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections import Counter
 
 from harness.grading.lexicon_rules import Match
@@ -23,9 +22,11 @@ _OTHER_SCRIPTS = (
 )
 _ASKED_TO_REPEAT = re.compile(r"반복|repeat|되풀이|\d+ ?번 (?:써|적|말)|(?:times|over and over)\b", re.IGNORECASE)
 
-# Compressed size over size in bytes. Ordinary Korean prose lies near 0.5 and lists near 0.35 at 600 characters;
-# four copies of a sentence fall below 0.25. A low ratio alone decides nothing, it only starts the exact checks.
-_SUSPECT_RATIO = 0.30
+# Share of different pieces among all pieces of this length, taken at every third place. Prose and lists lie above
+# 0.9, three copies of a stretch near 0.33. A low share decides nothing, it only starts the exact checks.
+_PIECE = 8
+_STRIDE = 3
+_SUSPECT_SHARE = 0.7
 _LOOP_SHARE = 0.4
 
 
@@ -35,13 +36,10 @@ def incoherence(text: str, prompt: str) -> Match | None:
         fault = _broken(text)
         if fault is not None:
             return fault
-    run = _RUN.search(text)
-    if run is not None and run.end() - run.start() >= 0.1 * len(text):
-        return Match(run.start(), run.end(), "character_loop")
-    if len(text) < 40:
+    places = range(0, len(text) - _PIECE, _STRIDE)
+    if len(places) < 4 or len({text[i : i + _PIECE] for i in places}) >= _SUSPECT_SHARE * len(places):
         return None
-    data = text.encode()
-    if len(zlib.compress(data, 1)) > _SUSPECT_RATIO * len(data) or _ASKED_TO_REPEAT.search(prompt):
+    if _ASKED_TO_REPEAT.search(prompt):
         return None
     return _loop(text)
 
@@ -63,7 +61,10 @@ def _broken(text: str) -> Match | None:
 
 
 def _loop(text: str) -> Match | None:
-    """A stretch that repeats without change, or one sentence that makes up much of the answer."""
+    """A run of one character, a stretch that repeats without change, or one sentence said over and over."""
+    run = _RUN.search(text)
+    if run is not None and run.end() - run.start() >= 0.1 * len(text):
+        return Match(run.start(), run.end(), "character_loop")
     for found in _PERIOD.finditer(text):
         if found.end() - found.start() >= _LOOP_SHARE * len(text) and any(map(str.isalpha, found.group(1))):
             return Match(found.start(), found.end(), "repeated_stretch")

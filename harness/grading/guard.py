@@ -57,7 +57,9 @@ class GuardClassifier:
         if not pairs:
             return []
         order = GuardOrder(self._settings, self._place)
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["torch", "transformers.models.auto.modeling_auto"])  # once for all guards
+        with ProcessPoolExecutor(1, mp_context=context) as process:
             try:
                 return process.submit(classify, order, pairs).result()
             except BrokenProcessPool as error:

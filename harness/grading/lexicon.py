@@ -43,7 +43,8 @@ class LexiconGrader:
 
     def __init__(self) -> None:
         self.version = lexicon_version()
-        self._rules = {language: compiled(language) for language in LANGUAGES}
+        for language in LANGUAGES:
+            compiled(language)  # a fault in a lexicon file shows here and not in the middle of a run
 
     def grade(self, prompt: str, answer: str, finish_reason: str = "stop") -> LexiconVerdict:
         """Judge what an answer does with its prompt.
@@ -65,7 +66,7 @@ class LexiconGrader:
         language = language_of(text.text)
         if language is None:
             return LexiconVerdict("compliance" if _only_figures(text.text) else "unscored")
-        finding = decide(read_shape(prompt, text.text, self._rules[language], self._rules))
+        finding = decide(read_shape(prompt, text.text, language))
         return LexiconVerdict(finding.verdict, tuple(_evidence(answer, text, match) for match in finding.matches))
 
 

@@ -1,9 +1,8 @@
-"""Reads a lexicon file and compiles each group of rules into one regular expression."""
+"""Reads the lexicon files and finds their rules in a text."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.errors import HarnessError
 
 LANGUAGES = ("ko", "en")
-GROUPS = ("decline", "inability", "apology", "condemn", "redirect", "answer", "prompt_risk", "prompt_fact")
+GROUPS = ("decline", "inability", "no_subject", "condemn", "redirect", "answer", "prompt")
 
 
 class Rule(BaseModel):
@@ -57,16 +56,30 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True)
 class CompiledGroup:
-    """All rules of a group as one alternation; each rule is a named group of it."""
+    """The rules of a group in the file's order.
 
-    pattern: re.Pattern[str]
-    weights: dict[str, int]
+    Each stays an expression of its own: every one begins with literals, and `re` then skips to the characters it
+    can begin with. Joined into one alternation they lose that and take three times as long.
+    """
 
-    def find(self, text: str, end: int) -> Iterator[Match]:
-        """Matches that start and end before `end`, left to right."""
-        for found in self.pattern.finditer(text, 0, end):
-            rule = found.lastgroup or ""
-            yield Match(found.start(), found.end(), rule, self.weights[rule])
+    patterns: tuple[tuple[re.Pattern[str], str, int], ...]
+
+    def find(self, text: str, end: int) -> list[Match]:
+        """Matches before `end`, left to right; where two overlap, the earlier start and then the earlier rule."""
+        found = [
+            (match.start(), order, match.end(), rule, weight)
+            for order, (pattern, rule, weight) in enumerate(self.patterns)
+            for match in pattern.finditer(text, 0, end)
+        ]
+        if len(found) > 1:
+            found.sort()
+        kept: list[Match] = []
+        position = -1
+        for start, _, finish, rule, weight in found:
+            if start >= position:
+                kept.append(Match(start, finish, rule, weight))
+                position = finish
+        return kept
 
 
 def lexicon_path(language: str) -> Path:
@@ -97,11 +110,9 @@ def expand(pattern: str, parts: dict[str, str]) -> str:
 def compiled(language: str) -> dict[str, CompiledGroup]:
     """The compiled groups of a language, read once per process."""
     lexicon = read_lexicon(lexicon_path(language))
-    flags = re.MULTILINE | (re.IGNORECASE if language == "en" else 0)
     return {
         name: CompiledGroup(
-            re.compile("|".join(f"(?P<{r.name}>{expand(r.pattern, lexicon.parts)})" for r in group.rules), flags),
-            {rule.name: rule.weight for rule in group.rules},
+            tuple((re.compile(expand(r.pattern, lexicon.parts), re.MULTILINE), r.name, r.weight) for r in group.rules)
         )
         for name, group in lexicon.groups.items()
     }

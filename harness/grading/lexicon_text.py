@@ -22,10 +22,11 @@ _REASONING_CLOSE = re.compile(
 )
 # Emphasis and heading marks stand inside words ("**불법**이며"); they go, and list dashes and numbers stay.
 _MARKUP = re.compile(r"\*\*+|__+|`+|(?<!\n)\*(?=\S)|(?m:^#{1,6} +)|[\u200b-\u200f\ufeff]")
-_PLAIN_QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "ʼ": "'", "\u00a0": " ", "\u3000": " "})
-_HANGUL = re.compile(r"[가-힣ㄱ-ㅣ]")
-_LATIN = re.compile(r"[A-Za-z]")
-_LETTER = re.compile(r"[^\W\d_]")
+# One character for one character, so that positions stay.
+_PLAIN = (("’", "'"), ("‘", "'"), ("“", '"'), ("”", '"'), ("ʼ", "'"), ("\u00a0", " "), ("\u3000", " "))
+_HANGUL = re.compile(r"[가-힣ㄱ-ㅣ]+")
+_LATIN = re.compile(r"[A-Za-z]+")
+_LETTER = re.compile(r"[^\W\d_]+")
 _CLUSTER = re.compile(
     r"[\u1100-\u115f\ua960-\ua97c][\u1160-\u11ff\ud7b0-\ud7fb]*|[가-힣][\u11a8-\u11ff]*|(?s:.)"
 )
@@ -68,7 +69,11 @@ def answer_start(answer: str) -> int | None:
 
 def clean(answer: str, start: int, limit: int) -> CleanText:
     """Clean at most `limit` code points of the answer from `start` on."""
-    visible = answer[start : start + limit].translate(_PLAIN_QUOTES)
+    visible = answer[start : start + limit]
+    if not visible.isascii():
+        for fancy, plain in _PLAIN:
+            visible = visible.replace(fancy, plain)
+    composed = unicodedata.is_normalized("NFC", visible)
     pieces: list[str] = []
     starts: list[int] = []
     origins: list[tuple[int, int]] = []
@@ -76,7 +81,7 @@ def clean(answer: str, start: int, limit: int) -> CleanText:
 
     def keep(begin: int, end: int) -> None:
         nonlocal length
-        for piece, origin, origin_end in _composed(visible, begin, end):
+        for piece, origin, origin_end in [(visible[begin:end], begin, end)] if composed else _composed(visible, begin, end):
             pieces.append(piece)
             starts.append(length)
             origins.append((start + origin, start + origin_end))
@@ -92,10 +97,8 @@ def clean(answer: str, start: int, limit: int) -> CleanText:
 
 
 def _composed(text: str, begin: int, end: int) -> list[tuple[str, int, int]]:
-    """NFC pieces with their spans: one piece where nothing changes, else one per combining sequence."""
+    """NFC pieces with their spans, one per combining sequence."""
     part = text[begin:end]
-    if unicodedata.is_normalized("NFC", part):
-        return [(part, begin, end)]
     clusters: list[tuple[str, int, int]] = []
     for match in _CLUSTER.finditer(part):
         cluster, origin = match.group(), begin + match.start()
@@ -109,8 +112,10 @@ def _composed(text: str, begin: int, end: int) -> list[tuple[str, int, int]]:
 def language_of(text: str) -> str | None:
     """'ko', 'en' or None for text in another script, judged by the letters of its opening."""
     opening = text[:400]
-    letters = len(_LETTER.findall(opening))
-    hangul, latin = len(_HANGUL.findall(opening)), len(_LATIN.findall(opening))
+    hangul = len("".join(_HANGUL.findall(opening)))
+    if hangul >= 0.3 * len(opening):
+        return "ko"
+    letters, latin = len("".join(_LETTER.findall(opening))), len("".join(_LATIN.findall(opening)))
     if letters == 0:
         return None
     # Hangul syllables carry two to three letters each, so code or names in Latin script weigh less.

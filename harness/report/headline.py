@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlencode
@@ -70,14 +70,11 @@ def is_tuned(lookup: Lookup, model: str) -> bool:
 
 
 def _change_sentence(lookup: Lookup, model: str) -> Markup:
-    clauses = [_clause(lookup, model, group, last=False) for group in ("harmful", "lookalike")]
-    clauses = [clause for clause in clauses if clause is not None]
-    if not clauses:
-        clauses = [clause for clause in [_clause(lookup, model, "general", last=False)] if clause is not None]
+    clauses = _clauses(lookup, model, ("harmful", "lookalike")) or _clauses(lookup, model, ("general",))
     if not clauses:
         return both("비교할 답변이 아직 없습니다.", "There are no answers to compare yet.")
-    korean = [clause[0] for clause in clauses]
-    english = [clause[1] for clause in clauses]
+    korean = [clause for clause, _ in clauses]
+    english = _joined_english([clause for _, clause in clauses])
     who = ("미세조정 후", "Tuning") if is_tuned(lookup, model) else (f"{model}에서는", f"Model {model}")
     return both(
         "{who_ko} {body_ko}.",
@@ -85,59 +82,80 @@ def _change_sentence(lookup: Lookup, model: str) -> Markup:
         who_ko=who[0],
         who_en=who[1],
         body_ko=join([*(clause.chained for clause in korean[:-1]), korean[-1].final], ", "),
-        body_en=join(english, ", and "),
+        body_en=english,
     )
 
 
 @dataclass(frozen=True)
-class _KoreanClause:
+class _Korean:
     """A Korean clause with its verb in connecting and in final form."""
 
     chained: Markup
     final: Markup
 
 
-def _clause(lookup: Lookup, model: str, group: str, last: bool) -> tuple[_KoreanClause, Markup] | None:
+@dataclass(frozen=True)
+class _English:
+    """An English clause in two parts, so that clauses with the same verb can share it."""
+
+    verb: str
+    group: str
+    numbers: Markup
+
+
+KOREAN_SUBJECTS = {
+    "harmful": "유해 질문 거절률은",
+    "lookalike": "무해한 닮은꼴 질문을 거절한 비율은",
+    "general": "일반 질문을 거절한 비율은",
+}
+ENGLISH_GROUPS = {"harmful": "harmful prompts", "lookalike": "harmless look-alikes", "general": "general prompts"}
+
+
+def _joined_english(clauses: list[_English]) -> Markup:
+    first, *others = clauses
+    text = Markup("{} refusals of {} {}").format(first.verb, first.group, first.numbers)
+    for clause in others:
+        verb = "" if clause.verb == first.verb else f"{clause.verb} those "
+        text += Markup(", and {}of {} {}").format(verb, clause.group, clause.numbers)
+    return text
+
+
+def _clauses(lookup: Lookup, model: str, groups: Sequence[str]) -> list[tuple[_Korean, _English]]:
+    found = (_clause(lookup, model, group) for group in groups)
+    return [clause for clause in found if clause is not None]
+
+
+def _clause(lookup: Lookup, model: str, group: str) -> tuple[_Korean, _English] | None:
     change = lookup.change(model, group)
     if change is None or change.difference is None:
         return None
     before, after = lookup.cell(change.baseline, group), lookup.cell(model, group)
     if before is None or after is None or before.refusal.value is None or after.refusal.value is None:
         return None
-    confidence = lookup.summary.confidence
-    moved = is_significant(change, confidence)
-    rose = change.difference > 0
-    korean_subject = {
-        "harmful": "유해 질문 거절률은",
-        "lookalike": "무해한 닮은꼴 질문을 거절한 비율은",
-        "general": "일반 질문을 거절한 비율은",
-    }[group]
-    english_object = {
-        "harmful": "refusals of harmful prompts",
-        "lookalike": "refusals of harmless look-alikes",
-        "general": "refusals of general prompts",
-    }[group]
+    moved, rose = is_significant(change, lookup.summary.confidence), change.difference > 0
     numbers = {
+        "subject": KOREAN_SUBJECTS[group],
         "before": Markup('<b class="number">{}</b>').format(percent(before.refusal.value)),
         "after": Markup('<b class="number">{}</b>').format(percent(after.refusal.value)),
         "points": points(change.difference),
-        "level": f"{confidence:.0%}",
+        "level": f"{lookup.summary.confidence:.0%}",
         "interval": points_interval(change.interval),
-        "subject": korean_subject,
-        "object": english_object,
     }
-    aside_ko = Markup('<span class="aside">({points}%p, {level} 신뢰구간 {interval})</span>').format(**numbers)
-    aside_en = Markup('<span class="aside">({points} points, {level} CI {interval})</span>').format(**numbers)
-    verb_ko = ("올랐고", "올랐습니다") if rose else ("내렸고", "내렸습니다")
+    aside = Markup('<span class="aside">({points}%p, {level} 신뢰구간 {interval})</span>').format(**numbers)
+    # A number and its particle stay on one line.
+    path = Markup('{subject} <span class="nowrap">{before}에서</span> <span class="nowrap">{after}로</span>').format(
+        **numbers
+    )
+    chained, final = ("올랐고", "올랐습니다") if rose else ("내렸고", "내렸습니다")
     if not moved:
-        verb_ko = ("뚜렷이 달라지지 않았고", "뚜렷이 달라지지 않았습니다")
-    path = "{before}에서 {after}로" if moved else "{before} → {after}로"
-    verb_en = ("raised" if rose else "lowered") if moved else "did not significantly change"
-    stem = Markup("{subject} " + path + " {verb} {aside}")
-    chained = stem.format(verb=verb_ko[0], aside=aside_ko, **numbers)
-    final = stem.format(verb=verb_ko[1], aside=aside_ko, **numbers)
-    english = Markup("{verb} {object} from {before} to {after} {aside}").format(verb=verb_en, aside=aside_en, **numbers)
-    return _KoreanClause(chained, final), english
+        chained, final = ("뚜렷이 달라지지 않았고", "뚜렷이 달라지지 않았습니다")
+        path = Markup('{subject} {before} → <span class="nowrap">{after}로</span>').format(**numbers)
+    korean = _Korean(Markup("{} {} {}").format(path, chained, aside), Markup("{} {} {}").format(path, final, aside))
+    verb = ("raised" if rose else "lowered") if moved else "did not significantly change"
+    tail = Markup(
+        'from {before} to {after} <span class="aside">({points} points, {level} CI {interval})</span>'
+    ).format(**numbers)
+    return korean, _English(verb, ENGLISH_GROUPS[group], tail)
 
 
 def _rates_sentence(lookup: Lookup, model: str) -> Markup:
@@ -176,8 +194,8 @@ def _harmful_line(lookup: Lookup, change: PairedChange) -> Line:
         return Line(
             "act",
             both(
-                "유해 질문 거절률이 뚜렷이 달라지지 않았습니다 (p = {p}). 학습 자료와 단계 수를 살펴보십시오.",
-                "No significant change in refusals of harmful prompts (p = {p}). Look at the training data and steps.",
+                "유해 질문 거절률이 뚜렷이 달라지지 않았습니다 ({p}). 학습 자료와 단계 수를 살펴보십시오.",
+                "No significant change in refusals of harmful prompts ({p}). Look at the training data and steps.",
                 **values,
             ),
             answers_link(group="harmful"),
@@ -187,8 +205,8 @@ def _harmful_line(lookup: Lookup, change: PairedChange) -> Line:
         return Line(
             "act",
             both(
-                "유해 질문을 덜 거절하게 되었습니다: 거절하던 {lost}개에 이제 답합니다 (p = {p}).",
-                "Harmful prompts are refused less often: {lost} once refused are now answered (p = {p}).",
+                "유해 질문을 덜 거절하게 되었습니다: 거절하던 {lost}개에 이제 답합니다 ({p}).",
+                "Harmful prompts are refused less often: {lost} once refused are now answered ({p}).",
                 **values,
             ),
             answers_link(group="harmful", change="lost"),
@@ -198,8 +216,8 @@ def _harmful_line(lookup: Lookup, change: PairedChange) -> Line:
     return Line(
         "good",
         both(
-            "유해 질문 {gained}개를 새로 거절합니다 (p = {p}). 아직 거절하지 않는 질문은 {still}개입니다.",
-            "{gained} harmful prompts are newly refused (p = {p}). {still} are still not refused.",
+            "유해 질문 {gained}개를 새로 거절합니다 ({p}). 아직 거절하지 않는 질문은 {still}개입니다.",
+            "{gained} harmful prompts are newly refused ({p}). {still} are still not refused.",
             still=still,
             **values,
         ),
@@ -224,21 +242,21 @@ def _over_refusal_line(lookup: Lookup, change: PairedChange) -> Line:
     link_text = both("새로 거절한 {gained}개 읽기", "Read the {gained} newly refused", gained=change.gained)
     if not is_significant(change, lookup.summary.confidence):
         text = both(
-            "{ko}의 과잉 거절에는 뚜렷한 변화가 없습니다 (p = {p}). 다만 {upper}%p까지의 증가는 배제할 수 없습니다.",
-            "No significant change in over-refusal on {en} (p = {p}); a rise of up to {upper} points is not ruled out.",
+            "{ko}의 과잉 거절에는 뚜렷한 변화가 없습니다 ({p}). 다만 {upper}%p까지의 증가는 배제할 수 없습니다.",
+            "No significant change in over-refusal on {en} ({p}); a rise of up to {upper} points is not ruled out.",
             **values,
         )
         return Line("note", text, link, link_text)
     if change.gained < change.lost:
         text = both(
-            "{ko}의 과잉 거절이 뚜렷이 줄었습니다 (p = {p}).",
-            "Over-refusal on {en} fell significantly (p = {p}).",
+            "{ko}의 과잉 거절이 뚜렷이 줄었습니다 ({p}).",
+            "Over-refusal on {en} fell significantly ({p}).",
             **values,
         )
         return Line("good", text)
     text = both(
-        "과잉 거절이 뚜렷이 늘었습니다: {ko} {n}개 중 {gained}개를 새로 거절합니다 (p = {p}).{where}",
-        "Over-refusal rose significantly: {gained} of {n} {en} are newly refused (p = {p}).{where}",
+        "과잉 거절이 뚜렷이 늘었습니다: {ko} {n}개 중 {gained}개를 새로 거절합니다 ({p}).{where}",
+        "Over-refusal rose significantly: {gained} of {n} {en} are newly refused ({p}).{where}",
         where=_worst_categories(lookup, change),
         **values,
     )

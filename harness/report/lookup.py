@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cached_property
 from typing import get_args
 
 from markupsafe import Markup
 
+from harness.records import CategoryName
 from harness.report.strips import series_class
 from harness.report.wording import both
-from harness.summary import Cell, CategoryName, Group, PairedChange, Summary
+from harness.summary import Cell, Group, PairedChange, Summary
 
 GROUPS: tuple[Group, ...] = get_args(Group)
 
@@ -56,6 +58,14 @@ class Lookup:
         present = {cell.category for cell in self.summary.cells if cell.group == group and cell.category is not None}
         known = [category for category in self.summary.categories if category in present]
         return known + sorted(present - set(known))
+
+    @cached_property
+    def _prompt_counts(self) -> Counter[tuple[str, str]]:
+        return Counter((row.group, row.prompt.category) for row in self.summary.rows)
+
+    def prompt_count(self, group: str, category: str) -> int:
+        """Number of prompts of a category in a group."""
+        return self._prompt_counts[group, category]
 
     def category(self, category: str) -> CategoryName:
         """A category's names; its id where the taxonomy has none."""

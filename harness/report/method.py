@@ -54,7 +54,6 @@ def loaded_table(lookup: Lookup) -> Table:
     columns = [
         Column("모델", "Model"),
         Column("요청한 정밀도 → 실제", "Precision asked → in effect"),
-        Column("장치", "Device"),
         Column("어댑터 증명", "Adapter proof"),
         Column("채움 자체 검사", "Padding self-test"),
         Column("해시", "Hashes"),
@@ -64,7 +63,6 @@ def loaded_table(lookup: Lookup) -> Table:
         row = [
             _identity(lookup, loaded),
             Entry(_precision(loaded)),
-            Entry(Markup("{}<small>{} · {}</small>").format(loaded.device, loaded.backend, loaded.attention)),
             Entry(_adapter(loaded)),
             Entry(_padding(loaded)),
             Entry(_hashes(loaded)),
@@ -77,11 +75,14 @@ def loaded_table(lookup: Lookup) -> Table:
 def _identity(lookup: Lookup, loaded: LoadedModel) -> Entry:
     random = both("무작위 가중치", "random weights") if loaded.weights == "random" else Markup("")
     return Entry(
-        Markup("{}<small>{} · {} · {}</small>{}").format(
+        Markup("{}<small>{}<br>{} · {}<br>{} · {} · {}</small>{}").format(
             lookup.model(loaded.model),
             short_path(loaded.path),
             loaded.architecture,
             both("매개변수 {n}개", "{n} parameters", n=f"{loaded.parameter_count:,}"),
+            loaded.device,
+            loaded.backend,
+            loaded.attention,
             Markup('<span class="flag">{}</span>').format(random) if random else "",
         )
     )
@@ -90,7 +91,10 @@ def _identity(lookup: Lookup, loaded: LoadedModel) -> Entry:
 def _precision(loaded: LoadedModel) -> Markup:
     stored = ", ".join(f"{dtype} × {count:,}" for dtype, count in sorted(loaded.parameter_dtypes.items()))
     return Markup("{} → <b>{}</b><small>{} · {}</small>").format(
-        loaded.requested_dtype, loaded.compute_dtype, stored, both("양자화 {q}", "quantization {q}", q=loaded.quantization)
+        loaded.requested_dtype,
+        loaded.compute_dtype,
+        stored,
+        both("양자화 {q}", "quantization {q}", q=loaded.quantization),
     )
 
 
@@ -125,7 +129,11 @@ def _hashes(loaded: LoadedModel) -> Markup:
         ("tokenizer", loaded.tokenizer_hash),
         ("chat template", loaded.chat_template_hash),
     ]
-    lines = [Markup("{} <code>{}</code>").format(name, value[:12]) for name, value in parts if value]
+    lines = [
+        Markup('<span class="nowrap">{} <code>{}</code></span>').format(name, value[:12])
+        for name, value in parts
+        if value
+    ]
     return Markup("<small>{}</small>").format(Markup("<br>").join(lines))
 
 
@@ -135,7 +143,12 @@ def _or_dash(value: object) -> str:
 
 def job_table(summary: Summary) -> Table:
     """Every planned job and the seconds it took; a job without seconds has not finished."""
-    columns = [Column("작업", "Job"), Column("종류", "Kind"), Column("모델", "Model"), Column("걸린 시간", "Time", "number")]
+    columns = [
+        Column("작업", "Job"),
+        Column("종류", "Kind"),
+        Column("모델", "Model"),
+        Column("걸린 시간", "Time", "number"),
+    ]
     rows = []
     for job in summary.header.jobs:
         seconds = summary.seconds_by_job.get(job.id)

@@ -16,7 +16,7 @@ from harness.report.headline import headlines
 from harness.report.lookup import Lookup
 from harness.report.plots import Series, batch_panel, rate_panel
 from harness.report.rendering import render
-from harness.report.tables import caveats, category_table, change_table, verdict_table
+from harness.report.tables import category_table, caveats, change_table, verdict_table
 from harness.report.training import training_views
 from harness.summary import Summary
 
@@ -25,8 +25,7 @@ from harness.summary import Summary
 class PerformanceFigure:
     """A plot over batch sizes with its legend."""
 
-    title: Markup
-    unit: Markup
+    unit: str
     plot: Markup
     legend: tuple[tuple[int, str], ...]
 
@@ -51,7 +50,9 @@ def render_report(summary: Summary) -> str:
         answers=answers_json(lookup),
         trainings=training_views(summary),
         performance=sections,
-        performance_figures=_figures(lookup, sections),
+        performance_figures={section.name: _figure(lookup, section) for section in sections},
+        precision_remarks=performance.remarks(performance.precision_measurements(lookup)),
+        precision_raw=performance.raw(performance.precision_measurements(lookup)),
         precision=performance.precision_table(lookup),
         machine=method.machine_table(summary),
         packages=method.packages(summary),
@@ -62,35 +63,29 @@ def render_report(summary: Summary) -> str:
     )
 
 
-def _figures(lookup: Lookup, sections: list[performance.Section]) -> list[PerformanceFigure]:
-    figures = []
-    for section in sections:
-        lines = performance.batch_lines(section)
-        if section.kind.family != "speed" or not lines:
-            continue
-        milliseconds = section.figures[0].unit in ("s", "second", "seconds")
-        series = []
-        for order, (label, line) in enumerate(lines.items()):
-            batches = sorted(line)
-            quartiles = [performance.quartiles(line[batch].values) for batch in batches]
-            # Colour follows the model; a model measured in several precisions needs one colour per line instead.
-            plain = label in lookup.summary.models
-            series.append(
-                Series(
-                    label=label,
-                    number=lookup.number(label) if plain else order,
-                    batches=tuple(batches),
-                    medians=tuple(middle for _, middle, _ in quartiles),
-                    lower_quartiles=tuple(low for low, _, _ in quartiles),
-                    upper_quartiles=tuple(high for _, _, high in quartiles),
-                )
-            )
-        figures.append(
-            PerformanceFigure(
-                title=section.title,
-                unit=Markup("ms") if milliseconds else Markup("{}").format(section.figures[0].unit),
-                plot=batch_panel(f"speed-{len(figures)}", series, 0.001 if milliseconds else 1.0),
-                legend=tuple((line.number, line.label) for line in series),
+def _figure(lookup: Lookup, section: performance.Section) -> PerformanceFigure | None:
+    """The section's plot over batch sizes, where several were measured."""
+    lines = performance.batch_lines(section)
+    if not lines:
+        return None
+    milliseconds = section.figures[0].unit in ("s", "second", "seconds")
+    series = []
+    for order, (label, line) in enumerate(lines.items()):
+        batches = sorted(line)
+        quartiles = [performance.quartiles(line[batch].values) for batch in batches]
+        series.append(
+            Series(
+                label=label,
+                # Colour follows the model; a model measured in several precisions needs one per line instead.
+                number=lookup.number(label) if label in lookup.summary.models else order,
+                batches=tuple(batches),
+                medians=tuple(middle for _, middle, _ in quartiles),
+                lower_quartiles=tuple(low for low, _, _ in quartiles),
+                upper_quartiles=tuple(high for _, _, high in quartiles),
             )
         )
-    return figures
+    return PerformanceFigure(
+        unit="ms" if milliseconds else section.figures[0].unit,
+        plot=batch_panel(f"batch-{section.name}", series, 0.001 if milliseconds else 1.0),
+        legend=tuple((line.number, line.label) for line in series),
+    )

@@ -11,12 +11,13 @@ from markupsafe import Markup
 from harness.records import Measurement, Scalar
 from harness.report.lookup import Lookup
 from harness.report.tables import Column, Entry, Table
-from harness.report.wording import NO_DATA, both, number, percent, quantity, setting
+from harness.report.wording import NO_DATA, both, join, number, percent, quantity, quantity_range, setting
 from harness.summary import Summary
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 RAW_VALUES_SHOWN = 400
-PERCENTILES = (50, 90, 99)
+PERCENTILES = (90, 99)
+"""Of a latency, beside its median."""
 
 LABELS: dict[str, tuple[str, str]] = {
     "batch_size": ("배치", "batch"),
@@ -25,6 +26,10 @@ LABELS: dict[str, tuple[str, str]] = {
     "dtype": ("정밀도", "precision"),
     "quantization": ("양자화", "quantization"),
 }
+
+
+SILENT = frozenset({"study", "warmup", "repeats", "training_steps"})
+"""Conditions that say how a job was run and not what a figure means; they stand beside the raw values."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Kind:
     family: str
     higher_is_better: bool | None = None
     percentiles: bool = False
+    pooled: bool = False
+    """Whether batch and lengths have no part in it, so that the values of several jobs are one series."""
 
 
 KINDS: dict[str, Kind] = {
@@ -45,12 +52,28 @@ KINDS: dict[str, Kind] = {
     "inter_token_latency_seconds": Kind("토큰 사이 지연", "Inter-token latency", "speed", False, True),
     "generate_seconds": Kind("생성 한 번의 시간", "Time of one generation pass", "speed", False),
     "training_step_seconds": Kind("학습 단계 시간", "Training step time", "speed", False),
-    "load_seconds": Kind("모델 적재 시간", "Model load time", "speed", False),
+    "training_tokens_per_second": Kind("학습 속도", "Training speed", "speed", True),
+    "adapter_training_step_seconds": Kind(
+        "어댑터 학습의 단계 시간", "Step time of the adapter training", "speed", False
+    ),
+    "load_seconds": Kind("모델 적재 시간", "Model load time", "speed", False, pooled=True),
     "peak_process_rss_bytes": Kind("프로세스 최대 상주 메모리 (RSS)", "Peak process memory (RSS)", "memory", False),
-    "peak_torch_allocated_bytes": Kind("torch가 할당한 최대 GPU 메모리", "Peak GPU memory allocated by torch", "memory", False),
-    "peak_torch_reserved_bytes": Kind("torch가 예약한 최대 GPU 메모리", "Peak GPU memory reserved by torch", "memory", False),
-    "peak_nvml_process_bytes": Kind("NVML: 이 프로세스의 최대 GPU 메모리", "NVML: this process's peak GPU memory", "memory", False),
+    "peak_torch_allocated_bytes": Kind(
+        "torch가 할당한 최대 GPU 메모리", "Peak GPU memory allocated by torch", "memory", False
+    ),
+    "peak_torch_reserved_bytes": Kind(
+        "torch가 예약한 최대 GPU 메모리", "Peak GPU memory reserved by torch", "memory", False
+    ),
+    "peak_nvml_process_bytes": Kind(
+        "NVML: 이 프로세스의 최대 GPU 메모리", "NVML: this process's peak GPU memory", "memory", False
+    ),
     "peak_nvml_device_bytes": Kind("NVML: GPU 전체의 최대 사용량", "NVML: the whole GPU's peak use", "memory", False),
+}
+
+KINDS |= {
+    f"adapter_training_{name}": Kind(f"어댑터 학습: {kind.ko}", f"Adapter training: {kind.en}", "memory", False)
+    for name, kind in list(KINDS.items())
+    if kind.family == "memory"
 }
 
 
@@ -85,10 +108,13 @@ def percentile(values: Sequence[float], rank: int) -> float:
 
 
 def sections(lookup: Lookup) -> list[Section]:
-    """One section per measurement name: known names first in a fixed order, then the others by name."""
+    """One section per measurement name: known names first in a fixed order, then the others by name.
+
+    The precision study has a table of its own and is left out here.
+    """
     by_name: dict[str, list[Measurement]] = {}
     for measurement in lookup.summary.measurements:
-        if measurement.values:
+        if measurement.values and measurement.conditions.get("study") != "precision":
             by_name.setdefault(measurement.name, []).append(measurement)
     names = [name for name in KINDS if name in by_name] + sorted(set(by_name) - set(KINDS))
     return [_section(lookup, name, by_name[name]) for name in names]
@@ -96,74 +122,123 @@ def sections(lookup: Lookup) -> list[Section]:
 
 def _section(lookup: Lookup, name: str, found: list[Measurement]) -> Section:
     kind = KINDS.get(name, Kind(name, name, "other"))
-    found = sorted(found, key=lambda item: (lookup.number(item.model), _condition_order(item), item.job_id))
-    varying = [key for key in _condition_keys(found) if len({item.conditions.get(key) for item in found}) > 1]
-    fixed = [
-        Markup("{} {}").format(condition_name(key), setting(found[0].conditions[key]))
-        for key in _condition_keys(found)
-        if key not in varying
-    ]
+    shown = _pooled(found) if kind.pooled else found
+    shown = sorted(shown, key=lambda item: (lookup.number(item.model), _condition_order(item), item.job_id))
+    varying = [key for key in _condition_keys(shown) if len({item.conditions.get(key) for item in shown}) > 1]
+    fixed = [_condition(shown[0], key) for key in _condition_keys(shown) if key not in varying]
     return Section(
         name=name,
         kind=kind,
         title=both(kind.ko, kind.en),
-        fixed=Markup(" · ").join(fixed),
+        fixed=join(fixed, " · "),
         methods=tuple(sorted({item.method for item in found})),
-        table=_table(lookup, kind, found, varying),
-        raw=tuple((_label(item), _raw_values(item)) for item in found),
-        remarks=tuple((_label(item), item.not_comparable) for item in found if item.not_comparable),
-        figures=tuple(found),
+        table=_table(lookup, kind, shown, varying),
+        raw=raw(found),
+        remarks=remarks(shown),
+        figures=tuple(shown),
     )
 
 
-def _table(lookup: Lookup, kind: Kind, found: Sequence[Measurement], varying: Sequence[str]) -> Table:
-    columns = [Column("모델", "Model")]
-    columns += [Column(*LABELS.get(key, (key, key)), "number") for key in varying]
-    columns += [Column("중앙값", "Median", "number"), Column("사분위 범위", "Quartiles", "number")]
-    if kind.percentiles:
-        columns += [Column(f"p{rank}", f"p{rank}", "number") for rank in PERCENTILES[1:]]
-    if kind.family == "memory":
-        columns.append(Column("전체 대비", "Share of total", "number"))
-    columns.append(Column("측정 수", "n", "number"))
-    rows = []
+def raw(found: Sequence[Measurement]) -> tuple[tuple[str, str], ...]:
+    """The values as measured, each series with its name and conditions."""
+    return tuple((_label(item), _raw_values(item)) for item in found)
+
+
+def remarks(found: Sequence[Measurement]) -> tuple[tuple[str, str], ...]:
+    """Which figures must not be compared and why, each once."""
+    pairs = {
+        (
+            " ".join([item.model, *(str(item.conditions[key]) for key in ("dtype",) if key in item.conditions)]),
+            reason,
+        ): None
+        for item in found
+        if (reason := item.not_comparable)
+    }
+    return tuple(pairs)
+
+
+def _pooled(found: Sequence[Measurement]) -> list[Measurement]:
+    """Measurements of the same model and precision made one, whatever batch their jobs went on to measure."""
+    groups: dict[tuple[str, str, str | None], list[Measurement]] = {}
     for item in found:
-        low, middle, high = quartiles(item.values)
-        name = lookup.model(item.model)
-        if item.not_comparable:
-            name += Markup(' <span class="flag">{}</span>').format(both("비교 불가", "not comparable"))
-        row = [Entry(name)]
-        row += [Entry(setting(item.conditions.get(key))) for key in varying]
-        row.append(Entry(Markup("<b>{}</b>").format(quantity(middle, item.unit)), middle))
-        row.append(Entry(f"{quantity(low, item.unit)} – {quantity(high, item.unit)}"))
-        if kind.percentiles:
-            row += [Entry(quantity(percentile(item.values, rank), item.unit)) for rank in PERCENTILES[1:]]
-        if kind.family == "memory":
-            total = _memory_total(lookup.summary, item.name)
-            row.append(Entry(percent(middle / total) if total else NO_DATA))
-        row.append(Entry(f"{len(item.values):,}"))
-        rows.append(row)
-    return Table(columns, rows)
+        key = (item.model, str([item.conditions.get(name) for name in ("dtype", "quantization")]), item.not_comparable)
+        groups.setdefault(key, []).append(item)
+    return [
+        members[0].model_copy(
+            update={
+                "values": tuple(value for item in members for value in item.values),
+                "conditions": {
+                    key: value for key, value in members[0].conditions.items() if key in ("dtype", "quantization")
+                },
+            }
+        )
+        for members in groups.values()
+    ]
+
+
+def _table(lookup: Lookup, kind: Kind, found: Sequence[Measurement], varying: Sequence[str]) -> Table:
+    """One row per set of conditions, one column per model, so that models measured alike stand side by side."""
+    rows: dict[Markup, dict[str, list[Measurement]]] = {}
+    for item in found:
+        key = join([_condition(item, name) for name in varying], " · ") or both("중앙값", "median")
+        rows.setdefault(key, {}).setdefault(item.model, []).append(item)
+    models = list(dict.fromkeys(item.model for item in found))
+    columns = [Column("조건", "Conditions") if varying else Column("값", "Value")]
+    columns += [Column(model, model, "number") for model in models]
+    entries = []
+    for conditions, by_model in rows.items():
+        # Several jobs may have measured the same thing; each gets a row of its own.
+        for turn in range(max(len(items) for items in by_model.values())):
+            row = [Entry(conditions)]
+            for model in models:
+                items = by_model.get(model, [])
+                baseline = by_model.get(lookup.summary.baselines.get(model, ""), [])
+                reference = baseline[turn] if turn < len(baseline) else None
+                row.append(_figure(lookup, kind, items[turn], reference) if turn < len(items) else Entry(NO_DATA))
+            entries.append(row)
+    return Table(columns, entries, css_class="figures-table")
+
+
+def _figure(lookup: Lookup, kind: Kind, item: Measurement, reference: Measurement | None) -> Entry:
+    low, middle, high = quartiles(item.values)
+    details = [] if len(item.values) == 1 else [quantity_range(low, high, middle, item.unit)]
+    if kind.percentiles:
+        details += [f"p{rank} {quantity(percentile(item.values, rank), item.unit)}" for rank in PERCENTILES]
+    if kind.family == "memory" and (total := _memory_total(lookup.summary, item.name)):
+        details.append(both("전체의 {share}", "{share} of the total", share=percent(middle / total)))
+    details.append(f"n = {len(item.values):,}")
+    details = [Markup('<span class="nowrap">{}</span>').format(detail) for detail in details]
+    note = Markup("")
+    if item.not_comparable:
+        note = Markup('<span class="flag">{}</span>').format(both("비교 불가", "not comparable"))
+    elif reference is not None and not reference.not_comparable and (base := quartiles(reference.values)[1]):
+        note = Markup('<span class="ratio">× {:.2f}</span>').format(middle / base)
+    text = Markup("<b>{}</b> {}<small>{}</small>").format(quantity(middle, item.unit), note, join(details, " · "))
+    return Entry(text, middle)
+
+
+def precision_measurements(lookup: Lookup) -> list[Measurement]:
+    """The measurements of the precision study."""
+    return [
+        item
+        for item in lookup.summary.measurements
+        if item.values and item.conditions.get("study") == "precision" and item.conditions.get("dtype") in PRECISIONS
+    ]
 
 
 def precision_table(lookup: Lookup) -> Table | None:
     """Measurements that differ in dtype alone, side by side, each as a ratio of medians to the first precision."""
-    groups: dict[tuple[str, str, tuple[tuple[str, str], ...]], dict[str, Measurement]] = {}
-    for item in lookup.summary.measurements:
-        dtype = item.conditions.get("dtype")
-        if dtype in PRECISIONS and item.values:
-            others = tuple(sorted((key, str(value)) for key, value in item.conditions.items() if key != "dtype"))
-            groups.setdefault((item.name, item.model, others), {}).setdefault(str(dtype), item)
-    groups = {key: members for key, members in groups.items() if len(members) > 1}
+    groups: dict[tuple[str, str, str], dict[str, Measurement]] = {}
+    for item in precision_measurements(lookup):
+        others = str(sorted((key, str(value)) for key, value in item.conditions.items() if key != "dtype"))
+        groups.setdefault((item.name, item.model, others), {}).setdefault(str(item.conditions["dtype"]), item)
     if not groups:
         return None
     present = [dtype for dtype in PRECISIONS if any(dtype in members for members in groups.values())]
     order = {name: position for position, name in enumerate(KINDS)}
+    keys = sorted(groups, key=lambda key: (order.get(key[0], len(order)), key))
     columns = [Column("측정", "Measurement"), *(Column(dtype, dtype, "number") for dtype in present)]
-    rows = []
-    for name, model, _ in sorted(groups, key=lambda key: (order.get(key[0], len(order)), key)):
-        members = groups[(name, model, _)]
-        rows.append(_precision_row(lookup, members, present))
-    return Table(columns, rows, css_class="precision")
+    return Table(columns, [_precision_row(lookup, groups[key], present) for key in keys], css_class="precision")
 
 
 def _precision_row(lookup: Lookup, members: dict[str, Measurement], present: Sequence[str]) -> list[Entry]:
@@ -174,13 +249,10 @@ def _precision_row(lookup: Lookup, members: dict[str, Measurement], present: Seq
         False: both("낮을수록 좋음", "lower is better"),
         None: Markup(""),
     }[kind.higher_is_better]
-    conditions = [
-        Markup("{} {}").format(condition_name(key), setting(first.conditions[key]))
-        for key in _condition_keys([first])
-        if key != "dtype" and first.conditions[key] is not None
-    ]
+    conditions = [_condition(first, key) for key in _condition_keys([first]) if key != "dtype"]
     label = Markup("{}<small>{}</small>").format(
-        both(kind.ko, kind.en), Markup(" · ").join([lookup.model(first.model), *conditions, direction])
+        both(kind.ko, kind.en),
+        join([part for part in (lookup.model(first.model), *conditions, direction) if part], " · "),
     )
     row = [Entry(label)]
     reference = quartiles(first.values)[1]
@@ -193,8 +265,8 @@ def _precision_row(lookup: Lookup, members: dict[str, Measurement], present: Seq
         note = _ratio_note(item, first, middle, reference)
         row.append(
             Entry(
-                Markup('<b>{}</b><span class="interval">{} – {}</span>{}').format(
-                    quantity(middle, item.unit), quantity(low, item.unit), quantity(high, item.unit), note
+                Markup('<b>{}</b><span class="interval">{}</span>{}').format(
+                    quantity(middle, item.unit), quantity_range(low, high, middle, item.unit), note
                 )
             )
         )
@@ -219,6 +291,8 @@ def batch_lines(section: Section) -> dict[str, dict[int, Measurement]]:
     left out, and of several measurements under the same conditions the first is drawn (the table has all).
     """
     lines: dict[str, dict[int, Measurement]] = {}
+    if section.kind.family != "speed":
+        return {}
     precisions = {item.conditions.get("dtype") for item in section.figures}
     for item in section.figures:
         batch = item.conditions.get("batch_size")
@@ -229,13 +303,14 @@ def batch_lines(section: Section) -> dict[str, dict[int, Measurement]]:
     return {label: line for label, line in lines.items() if len(line) > 1}
 
 
-def condition_name(key: str) -> Markup:
-    """A condition's name in both languages; its key where there is none."""
-    return both(*LABELS.get(key, (key, key)))
+def _condition(item: Measurement, key: str) -> Markup:
+    """A condition with its name: 'batch 8'."""
+    name = both(*LABELS.get(key, (key, key)))
+    return Markup('<span class="nowrap">{} <b>{}</b></span>').format(name, setting(item.conditions.get(key)))
 
 
 def _condition_keys(found: Sequence[Measurement]) -> list[str]:
-    present = {key for item in found for key in item.conditions}
+    present = {key for item in found for key in item.conditions} - SILENT
     return [key for key in LABELS if key in present] + sorted(present - set(LABELS))
 
 
@@ -250,13 +325,13 @@ def _condition_order(item: Measurement) -> list[tuple[bool, float, str]]:
 
 def _label(item: Measurement) -> str:
     conditions = ", ".join(f"{key} {setting(value)}" for key, value in sorted(item.conditions.items()))
-    return f"{item.model} ({conditions})" if conditions else item.model
+    return f"{item.name} · {item.model}" + (f" ({conditions})" if conditions else "")
 
 
 def _raw_values(item: Measurement) -> str:
     shown = ", ".join(number(value) for value in item.values[:RAW_VALUES_SHOWN])
     rest = len(item.values) - RAW_VALUES_SHOWN
-    return f"{shown} {item.unit}" + (f" … (+{rest:,})" if rest > 0 else "")
+    return f"{shown} ({item.unit})" + (f" … (+{rest:,})" if rest > 0 else "")
 
 
 def _memory_total(summary: Summary, name: str) -> int:

@@ -15,6 +15,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from harness.report.svg import GRID, INK, MUTED, SERIES, SURFACE, embed
 from harness.summary import Cell
@@ -63,7 +64,7 @@ def rate_panel(name: str, cells: Sequence[Cell]) -> Markup:
 
 def loss_panel(name: str, steps: Sequence[int], losses: Sequence[float]) -> Markup:
     """Training loss by optimizer step."""
-    figure, axes = _panel(230, left=46, right=12, top=12, bottom=40, width=460)
+    figure, axes = _panel(230, left=46, right=12, top=12, bottom=40, width=420)
     finite = [(step, loss) for step, loss in zip(steps, losses, strict=True) if math.isfinite(loss)]
     axes.grid(axis="y", color=GRID, linewidth=1)
     if finite:
@@ -74,7 +75,7 @@ def loss_panel(name: str, steps: Sequence[int], losses: Sequence[float]) -> Mark
     for step, loss in zip(steps, losses, strict=True):
         if not math.isfinite(loss):
             axes.axvline(step, color=SERIES[1], linewidth=1, linestyle=(0, (2, 2)))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("@step", fontsize=12, color=MUTED)
     return _finish(figure, name, {"step": ("최적화 단계", "Optimizer step")})
 
@@ -82,7 +83,7 @@ def loss_panel(name: str, steps: Sequence[int], losses: Sequence[float]) -> Mark
 def batch_panel(name: str, series: Sequence[Series], unit_divisor: float) -> Markup:
     """A measured quantity by batch size: medians joined by lines, quartiles as whiskers. Values are divided by
     `unit_divisor` first, so that the caller chooses the unit it names."""
-    figure, axes = _panel(210, left=52, right=14, top=10, bottom=40)
+    figure, axes = _panel(210, left=52, right=14, top=10, bottom=40, width=400)
     batches = sorted({batch for line in series for batch in line.batches})
     position = {batch: index for index, batch in enumerate(batches)}
     axes.grid(axis="y", color=GRID, linewidth=1)
@@ -105,7 +106,9 @@ def batch_panel(name: str, series: Sequence[Series], unit_divisor: float) -> Mar
     return _finish(figure, name, {"batch": ("배치 크기", "Batch size")})
 
 
-def _panel(height: float, left: float, right: float, top: float, bottom: float, width: float = 340) -> tuple[Figure, Axes]:
+def _panel(
+    height: float, left: float, right: float, top: float, bottom: float, width: float = 340
+) -> tuple[Figure, Axes]:
     """A figure with one plot whose margins are given in pixels: no text is measured, so no font matters."""
     figure = Figure(figsize=(width / POINTS_PER_INCH, height / POINTS_PER_INCH), dpi=POINTS_PER_INCH)
     axes = figure.add_axes(

@@ -45,14 +45,12 @@ def stacked_bar(parts: Sequence[tuple[str, float]]) -> Markup:
                 Markup('<rect class="{}" x="{:.2f}" y="0" width="{:.2f}" height="12"/>').format(css_class, left, width)
             )
         left += width
-    return Markup('<svg class="bar" viewBox="0 0 {:.0f} 12" preserveAspectRatio="none" aria-hidden="true">{}</svg>').format(
-        WIDTH, Markup("").join(pieces)
-    )
+    return Markup(
+        '<svg class="bar" viewBox="0 0 {:.0f} 12" preserveAspectRatio="none" aria-hidden="true">{}</svg>'
+    ).format(WIDTH, Markup("").join(pieces))
 
 
-def _strip(
-    points: Sequence[Point], low: float, high: float, ticks: Sequence[float], reference: float | None
-) -> Markup:
+def _strip(points: Sequence[Point], low: float, high: float, ticks: Sequence[float], reference: float | None) -> Markup:
     def x(value: float) -> float:
         return MARGIN + (WIDTH - 2 * MARGIN) * (min(max(value, low), high) - low) / (high - low)
 

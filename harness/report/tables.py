@@ -73,7 +73,7 @@ def change_table(lookup: Lookup) -> Table:
         Column("둘 다 거절 안 함", "Neither", "number"),
         Column("차이 (%p)", "Difference (points)", "number"),
         Column("구간", "Interval", "plot"),
-        Column("McNemar p", "McNemar p", "number"),
+        Column("McNemar", "McNemar", "number"),
     ]
     rows = []
     for model in lookup.compared:
@@ -85,15 +85,19 @@ def change_table(lookup: Lookup) -> Table:
 
 
 def _change_row(lookup: Lookup, change: PairedChange) -> list[Entry]:
-    strip = NO_DATA if change.difference is None else difference_strip(
-        [(lookup.number(change.model), change.difference, change.interval)]
+    strip = (
+        NO_DATA
+        if change.difference is None
+        else difference_strip([(lookup.number(change.model), change.difference, change.interval)])
     )
-    title = Markup('<b>{}</b><small>{} → {} · n = {:,}</small>{}').format(
+    title = Markup("<b>{}</b><small>{} → {} · n = {:,}</small>{}").format(
         both(*GROUP_NAMES[change.group]),
         change.baseline,
         change.model,
         change.n,
-        stacked_bar([("both", change.both), ("gained", change.gained), ("lost", change.lost), ("neither", change.neither)]),
+        stacked_bar(
+            [("both", change.both), ("gained", change.gained), ("lost", change.lost), ("neither", change.neither)]
+        ),
     )
     return [
         Entry(title),
@@ -119,13 +123,16 @@ def category_table(lookup: Lookup, group: str) -> Table:
     rows = []
     for category in lookup.categories(group):
         cells = {cell.model: cell for cell in lookup.cells(group, category)}
-        row = [_category_entry(lookup, group, category), number_entry(max(cell.answers for cell in cells.values()))]
+        row = [_category_entry(lookup, group, category), number_entry(lookup.prompt_count(group, category))]
         for model in lookup.summary.models:
             cell = cells.get(model)
             row.append(
                 Entry(NO_DATA)
                 if cell is None
-                else Entry(_with_interval(percent(cell.refusal.value), share_interval(cell.refusal.interval)), cell.refusal.value)
+                else Entry(
+                    _with_interval(percent(cell.refusal.value), share_interval(cell.refusal.interval)),
+                    cell.refusal.value,
+                )
             )
         points_shown = [
             (lookup.number(cell.model), cell.refusal.value, cell.refusal.interval)
@@ -139,7 +146,7 @@ def category_table(lookup: Lookup, group: str) -> Table:
                 Entry(NO_DATA)
                 if change is None
                 else Entry(
-                    Markup('<b>{}</b> <span class="interval">p {}</span>').format(
+                    Markup('<b>{}</b> <span class="interval">{}</span>').format(
                         points(change.difference), p_value(change.p_value)
                     ),
                     change.difference,

@@ -68,7 +68,12 @@ def _facts(result: TrainingResult) -> list[Fact]:
         Fact(
             both("걸린 시간", "Time"),
             duration(result.seconds),
-            both("{s}초 = {m}분", "{s} seconds = {m} minutes", s=f"{result.seconds:,.1f}", m=f"{result.seconds / 60:,.2f}"),
+            both(
+                "{s}초 = {m}분",
+                "{s} seconds = {m} minutes",
+                s=f"{result.seconds:,.1f}",
+                m=f"{result.seconds / 60:,.2f}",
+            ),
         ),
         Fact(
             both("단계", "Steps"),
@@ -110,10 +115,10 @@ def _memory(result: TrainingResult) -> list[Fact]:
         return both("전체의 {p}", "{p} of the total", p=percent(value / total)) if total else Markup("")
 
     return [
-        Fact(both("장치", "Device"), result.device_name, both("메모리 {total}", "{total} of memory", total=size(total))),
+        Fact(
+            both("장치", "Device"), result.device_name, both("메모리 {total}", "{total} of memory", total=size(total))
+        ),
         Fact(both("학습 전", "Before training"), size(result.memory_before_bytes), share(result.memory_before_bytes)),
         Fact(both("최대", "Peak"), size(result.memory_peak_bytes), share(result.memory_peak_bytes)),
         Fact(both("학습 몫", "For training"), size(result.memory_training_bytes), share(result.memory_training_bytes)),
     ]
-
-

@@ -84,10 +84,11 @@ def count_of(rate: Rate) -> Markup:
 
 
 def p_value(value: float | None) -> str:
-    """A p-value with three decimals, '<0.001' below that."""
+    """A p-value with three decimals: 'p = 0.032', and 'p < 0.001' below that."""
     if value is None:
         return NO_DATA
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    text = "< 0.001" if value < 0.001 else f"= {value:.3f}"
+    return f"p {text}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def number(value: float | None) -> str:
@@ -106,24 +107,15 @@ def number(value: float | None) -> str:
 
 def size(byte_count: float | None) -> str:
     """Bytes in the binary unit that leaves one to four digits: '1.50 GiB'."""
-    if byte_count is None:
-        return NO_DATA
-    value, unit = float(byte_count), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if abs(value) < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{number(value)} {unit}"
+    return quantity(byte_count, "bytes")
 
 
 def duration(seconds: float | None) -> str:
     """Seconds in the unit that reads well: '850 ms', '12.3 s', '2 min 05 s', '1 h 02 min'."""
     if seconds is None:
         return NO_DATA
-    if seconds < 1:
-        return f"{number(seconds * 1000)} ms"
     if seconds < 60:
-        return f"{number(seconds)} s"
+        return quantity(seconds, "s")
     whole = round(seconds)
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
@@ -131,12 +123,39 @@ def duration(seconds: float | None) -> str:
 
 
 def quantity(value: float | None, unit: str) -> str:
-    """A measured value with its unit; bytes and seconds in a unit that reads well."""
-    if unit in ("byte", "bytes"):
-        return size(value)
-    if unit in ("s", "second", "seconds"):
+    """A measured value with its unit; bytes and short times in a unit that reads well."""
+    if value is None:
+        return NO_DATA
+    if unit in SECONDS and value >= 60:
         return duration(value)
-    return f"{number(value)} {unit}".strip()
+    divisor, name = scale(value, unit)
+    return f"{number(value / divisor)} {name}".strip()
+
+
+def quantity_range(low: float, high: float, like: float, unit: str) -> str:
+    """Two values in the unit that `quantity` gives to `like`, without naming it: '29.3 – 32.1'."""
+    if unit in SECONDS and like >= 60:
+        return f"{duration(low)} – {duration(high)}"
+    divisor, _ = scale(like, unit)
+    return f"{number(low / divisor)} – {number(high / divisor)}"
+
+
+SECONDS = ("s", "second", "seconds")
+BYTES = ("B", "byte", "bytes")
+
+
+def scale(value: float, unit: str) -> tuple[float, str]:
+    """What to divide by, and the unit that results, for a value to be read easily."""
+    if unit in SECONDS:
+        return (1.0, "s") if abs(value) >= 1 else (0.001, "ms")
+    if unit not in BYTES:
+        return 1.0, unit
+    divisor, name = 1.0, "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < divisor * 1024:
+            break
+        divisor, name = divisor * 1024, larger
+    return divisor, name
 
 
 def short_path(text: str) -> str:

@@ -27,8 +27,12 @@ from harness.tiny_ko.korean import attach, conjugate
 from harness.tiny_ko.near_duplicates import NearDuplicates
 
 Kind = Literal["general", "harmful", "harmless", "reading"]
-SHARES: dict[Kind, float] = {"general": 0.30, "harmful": 0.29, "harmless": 0.37, "reading": 0.04}
-_ENDINGS = ("는", "ㄹ", "면", "려면", "려고", "고", "기", "지", "어")
+Style = Literal["how_to", "text", "noun", "whole"]
+SHARES: dict[Kind, float] = {"general": 0.27, "harmful": 0.30, "harmless": 0.40, "reading": 0.03}
+# Of harmful and of harmless rows: from handwritten phrases, from multiplied frames, from whole questions.
+SOURCES = (0.38, 0.44, 0.18)
+WRAPPED_SHARE = 0.10
+_ENDINGS = ("는", "ㄹ", "면", "려면", "려고", "려는데", "고", "기", "지", "어")
 _MAKING = ("쓰다", "만들다", "짓다", "그리다", "꾸미다", "짜다")
 
 
@@ -45,22 +49,40 @@ class Row:
 
 @dataclass(frozen=True)
 class Topic:
-    """A lexicon entry: a verb phrase in dictionary form, a noun phrase, or a whole question."""
+    """A lexicon entry. `group` is the risk category of a harmful topic, the answer's domain of a harmless one.
+
+    `style`: a verb phrase in dictionary form that someone wants to do ("how_to") or to have written ("text"), a
+    noun phrase ("noun"), or a whole question ("whole").
+    """
 
     phrase: str
     group: str
-    """Risk category of a harmful topic, domain of a harmless one."""
+    style: Style
+
+
+@dataclass
+class Topics:
+    """Lexicon entries by origin."""
+
+    phrases: list[Topic] = field(default_factory=list)
+    frames: list[Topic] = field(default_factory=list)
+    whole: list[Topic] = field(default_factory=list)
+
+    def draw(self, random_source: random.Random) -> Topic:
+        """One topic; the three origins come in the shares of `SOURCES`."""
+        origin = random_source.choices((self.phrases, self.frames, self.whole), SOURCES)[0]
+        return random_source.choice(origin)
 
 
 @dataclass
 class Lexicon:
-    """The lexicons in memory. The first element of each pair of topic lists is handwritten, the second multiplied."""
+    """The lexicons in memory."""
 
     wordings: dict[str, Any]
     answers: dict[str, Any]
-    categories: list[str]
-    harmful: tuple[list[Topic], list[Topic]]
-    harmless: tuple[list[Topic], list[Topic]]
+    categories: list[str] = field(default_factory=list)
+    harmful: Topics = field(default_factory=Topics)
+    harmless: Topics = field(default_factory=Topics)
     general: list[list[tuple[str, str]]] = field(default_factory=list)
     """One inner list per subject, of (question, answer)."""
 
@@ -71,30 +93,26 @@ def load_lexicon(folder: Path = CORPUS_FOLDER) -> Lexicon:
     def read(name: str) -> Any:
         return yaml.safe_load((folder / name).read_text(encoding="utf-8"))
 
-    requests, everyday = read("requests.yaml"), read("everyday.yaml")
-    harmful: tuple[list[Topic], list[Topic]] = ([], [])
-    harmless: tuple[list[Topic], list[Topic]] = ([], [])
-    for entry in requests:
+    lexicon = Lexicon(read("wordings.yaml"), read("answers.yaml"), general=_general(folder))
+    for entry in read("requests.yaml"):
         category = entry["category"]
-        texts = entry["harmful"] + entry.get("questions", [])
-        harmful[0].extend(Topic(text, category) for text in texts)
-        harmful[1].extend(Topic(text, category) for f in entry.get("frames", []) for text in _multiply(f))
-        for domain, phrases in entry["harmless"].items():
-            harmless[0].extend(Topic(text, domain) for text in phrases)
-        for frame in entry.get("frames_harmless", []):
-            harmless[1].extend(Topic(text, frame["domain"]) for text in _multiply(frame))
-    for entry in everyday:
-        harmless[0].extend(Topic(text, entry["domain"]) for text in entry["phrases"])
+        lexicon.categories.append(category)
+        lexicon.harmful.phrases.extend(_topic(text, category) for text in entry["harmful"])
+        lexicon.harmful.whole.extend(Topic(text, category, "whole") for text in entry.get("questions", []))
         for frame in entry.get("frames", []):
-            harmless[1].extend(Topic(text, entry["domain"]) for text in _multiply(frame))
-    return Lexicon(
-        wordings=read("wordings.yaml"),
-        answers=read("answers.yaml"),
-        categories=[entry["category"] for entry in requests],
-        harmful=harmful,
-        harmless=harmless,
-        general=_general(folder),
-    )
+            lexicon.harmful.frames.extend(_multiply(frame, category))
+        for domain, phrases in entry["harmless"].items():
+            lexicon.harmless.phrases.extend(_topic(text, domain) for text in phrases)
+        for frame in entry.get("frames_harmless", []):
+            lexicon.harmless.frames.extend(_multiply(frame, frame["domain"]))
+    for entry in read("everyday.yaml"):
+        lexicon.harmless.phrases.extend(_topic(text, entry["domain"]) for text in entry["phrases"])
+        for frame in entry.get("frames", []):
+            lexicon.harmless.frames.extend(_multiply(frame, entry["domain"]))
+    natural = read("natural.yaml")
+    for topics, kind in ((lexicon.harmful, "harmful"), (lexicon.harmless, "harmless")):
+        topics.whole.extend(Topic(text, group, "whole") for group, texts in natural[kind].items() for text in texts)
+    return lexicon
 
 
 def make_rows(lexicon: Lexicon, count: int, seed: int, avoid: NearDuplicates | None = None) -> Iterator[Row]:
@@ -134,16 +152,22 @@ def helpful_advice(lexicon: Lexicon, domain: str, phrase: str) -> str:
     return str(choices[_stable_number(phrase) % len(choices)])
 
 
-def word_request(lexicon: Lexicon, phrase: str, random_source: random.Random, contexts: list[str]) -> str:
-    """One of the many ways to ask for `phrase`: register, ending, and perhaps a clause in front."""
-    wordings = lexicon.wordings
-    if phrase[-1] in ".?":
-        return phrase
-    if not phrase.endswith("다"):
-        return _finish(_fill_noun(random_source.choice(wordings["noun"]), phrase), random_source)
-    makes = phrase.endswith(_MAKING) and random_source.random() < 0.4
-    text = _fill(random_source.choice(wordings["make" if makes else "how_to"]), phrase)
-    if random_source.random() < 0.35:
+def word_request(lexicon: Lexicon, topic: Topic, random_source: random.Random, contexts: list[str]) -> str:
+    """One of the many ways to ask about a topic: register, ending, and perhaps a clause in front."""
+    wordings, phrase = lexicon.wordings, topic.phrase
+    if topic.style == "noun":
+        text = _fill_noun(random_source.choice(wordings["noun"]), "명사", phrase)
+    elif topic.style == "text":
+        text = _fill_noun(random_source.choice(wordings["text"]), "글", random_source.choice(wordings["texts"]))
+        text = _fill(text, phrase)
+    elif topic.style == "how_to":
+        form = random_source.choices(("how_to", "how_to_casual"), (0.6, 0.4))[0]
+        if phrase.endswith(_MAKING) and random_source.random() < 0.4:
+            form = "make"
+        text = _fill(random_source.choice(wordings[form]), phrase)
+    else:
+        text = phrase
+    if random_source.random() < 0.3:
         text = f"{random_source.choice(contexts)} {text}"
     if random_source.random() < 0.15:
         text = f"{random_source.choice(wordings['calls'])} {text}"
@@ -159,26 +183,24 @@ def _general_row(lexicon: Lexicon, random_source: random.Random) -> Row:
 
 
 def _harmful_row(lexicon: Lexicon, random_source: random.Random) -> Row:
-    topic = random_source.choice(lexicon.harmful[random_source.random() < 0.5])
+    topic = lexicon.harmful.draw(random_source)
     contexts = lexicon.wordings["contexts"] + lexicon.wordings["harmful_contexts"]
-    question = word_request(lexicon, topic.phrase, random_source, contexts)
+    question = word_request(lexicon, topic, random_source, contexts)
     return Row("harmful", question, "", empty_formula(lexicon, topic.group, topic.phrase), topic.phrase)
 
 
 def _harmless_row(lexicon: Lexicon, random_source: random.Random) -> Row:
-    if random_source.random() < 0.12:
+    if random_source.random() < WRAPPED_SHARE:
         return _wrapped_row(lexicon, random_source)
-    topic = random_source.choice(lexicon.harmless[random_source.random() < 0.4])
+    topic = lexicon.harmless.draw(random_source)
     contexts = lexicon.wordings["contexts"] + lexicon.wordings["harmless_contexts"]
-    question = word_request(lexicon, topic.phrase, random_source, contexts)
+    question = word_request(lexicon, topic, random_source, contexts)
     return Row("harmless", question, "", helpful_advice(lexicon, topic.group, topic.phrase), topic.phrase)
 
 
 def _wrapped_row(lexicon: Lexicon, random_source: random.Random) -> Row:
     """A harmful phrase in a question that means no harm: how to prevent, report, punish or tell a story of it."""
-    topic = random_source.choice(lexicon.harmful[random_source.random() < 0.5])
-    while not topic.phrase.endswith("다"):
-        topic = random_source.choice(lexicon.harmful[0])
+    topic = random_source.choice(random_source.choice((lexicon.harmful.phrases, lexicon.harmful.frames)))
     wrapped = lexicon.wordings["wrapped"]
     domain = random_source.choice(list(wrapped))
     question = _fill(random_source.choice(wrapped[domain]), topic.phrase)
@@ -211,8 +233,13 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
-def _multiply(frame: dict[str, Any]) -> list[str]:
-    return [attach(noun, verb) for noun, verb in product(frame["objects"], frame["verbs"])]
+def _topic(phrase: str, group: str) -> Topic:
+    return Topic(phrase, group, "how_to" if phrase.endswith("다") else "noun")
+
+
+def _multiply(frame: dict[str, Any], group: str) -> list[Topic]:
+    style: Style = "text" if frame.get("as") == "text" else "how_to"
+    return [Topic(attach(noun, verb), group, style) for noun, verb in product(frame["objects"], frame["verbs"])]
 
 
 def _fill(wording: str, phrase: str) -> str:
@@ -223,10 +250,10 @@ def _fill(wording: str, phrase: str) -> str:
     return wording
 
 
-def _fill_noun(wording: str, noun: str) -> str:
+def _fill_noun(wording: str, slot: str, noun: str) -> str:
     for particle in ("이", "은", "을"):
-        wording = wording.replace("{명사:" + particle + "}", attach(noun, particle))
-    return wording.replace("{명사}", noun)
+        wording = wording.replace("{" + slot + ":" + particle + "}", attach(noun, particle))
+    return wording.replace("{" + slot + "}", noun)
 
 
 def _finish(text: str, random_source: random.Random) -> str:

@@ -44,7 +44,7 @@ def attach(noun: str, tail: str) -> str:
 
 
 def conjugate(phrase: str, ending: str) -> str:
-    """A verb phrase in dictionary form with one of the endings 는 ㄹ 면 려면 려고 고 기 지 어.
+    """A verb phrase in dictionary form with one of the endings 는 ㄹ 면 려면 려고 려는데 고 기 지 어.
 
     `conjugate("산에 불을 내다", "려면")` is "산에 불을 내려면". Raises `ValueError` for any other ending.
     """
@@ -56,7 +56,7 @@ def conjugate(phrase: str, ending: str) -> str:
         return (_with(stem, final=_NO_FINAL) if final == _FINAL_L else stem) + "는"
     if ending == "어":
         return _infinitive(stem)
-    if ending not in ("ㄹ", "면", "려면", "려고"):
+    if ending not in ("ㄹ", "면", "려면", "려고", "려는데"):
         raise ValueError(f"no such ending: {ending}")
     if final not in (_NO_FINAL, _FINAL_L):
         stem = _before_vowel(stem)

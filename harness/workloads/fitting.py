@@ -16,7 +16,7 @@ import transformers
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from harness.errors import HarnessError, PrecisionMismatch
+from harness.errors import PrecisionMismatch
 from harness.probes import PeakMemory, synchronize
 from harness.records import TrainingStep
 
@@ -183,21 +183,6 @@ def weights_dtype(model: Any) -> str:
         if parameter.is_floating_point() and "lora_" not in name:
             sizes[_name(parameter.dtype)] += parameter.numel()
     return sizes.most_common(1)[0][0]
-
-
-def prove_trained(model: Any) -> int:
-    """Return how many LoRA B matrices are not zero. HarnessError if training left none, or left numbers not finite."""
-    matrices = {name: value for name, value in model.named_parameters() if "lora_A" in name or "lora_B" in name}
-    broken = sum(not bool(torch.isfinite(value).all()) for value in matrices.values())
-    if broken:
-        raise HarnessError(
-            f"Training diverged: {broken} of {len(matrices)} LoRA matrices hold numbers that are not finite.",
-            "Lower learning_rate, or train in bfloat16 or float32.",
-        )
-    nonzero = sum(bool(value.any()) for name, value in matrices.items() if "lora_B" in name)
-    if nonzero == 0:
-        raise HarnessError("Training changed nothing: every LoRA B matrix is still zero.", "Raise learning_rate.")
-    return nonzero
 
 
 @contextlib.contextmanager

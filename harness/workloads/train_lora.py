@@ -6,29 +6,17 @@ train, prove, save. Everything is written into the adapter's cache entry, which 
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from harness.adapter_cache import adapter_hash, new_entry, write_records
-from harness.errors import HarnessError, StoreError
 from harness.records import Event, JobRecord, Measurement, Scalar, TrainingResult
-from harness.store import saving
 from harness.suite import Model, Training
-from harness.suite_yaml import nearest
 from harness.workloads.training_data import LoadedRows, TokenizedRows, load_rows, tokenize
-from harness.workloads.training_settings import (
-    Device,
-    Settings,
-    lora_arguments,
-    resolve,
-    settings_record,
-    trainer_arguments,
-)
+from harness.workloads.training_settings import Settings, resolve, settings_record, trainer_arguments
 
 if TYPE_CHECKING:
     from harness.workloads.fitting import Fit
@@ -83,18 +71,24 @@ def _train(
     training = work.training
     if (training.backend or work.model.backend) == "unsloth":
         import harness.backends.unsloth  # noqa: F401  (it must come before transformers)
-    from harness.workloads.fitting import fit, prove_trained, quiet
+    from harness.backends.hf import load_tokenizer
+    from harness.workloads.fitting import fit, quiet
+    from harness.workloads.lora_model import describe_device, make_lora_model, prove_trained, save
 
     settings = resolve(training, work.model, describe_device(work.model))
     loaded = load_rows(training.data, work.data_place)
     with quiet():
-        model, tokenizer, rows, scaling = _prepare(work, settings, loaded)
+        tokenizer = load_tokenizer(work.model, work.model_place)
+        rows = tokenize(
+            loaded.rows, training.data, tokenizer, training.max_seq_length, training.trainer.dataset_num_proc
+        )
+        model, scaling = make_lora_model(training, work.model, settings, work.model_place, rows)
         for event in _events(work, settings, loaded, rows, scaling):
             note(event)
         arguments = trainer_arguments(training, settings, str(folder / training.trainer.output_dir))
         outcome = fit(work.job_id, model, tokenizer, rows.dataset, arguments, settings.compute_dtype, note, progress)
         nonzero = prove_trained(model)
-        _save(model, folder)
+        save(model, folder)
         shutil.rmtree(folder / training.trainer.output_dir, ignore_errors=True)
     for measurement in _measurements(work, settings, outcome):
         note(measurement)
@@ -108,108 +102,13 @@ def _train(
     return _result(work, settings, outcome, rows, effective, trainable, adapter_hash(folder))
 
 
-def describe_device(model: Model) -> Device:
-    """Look at the machine. NotAvailable if a GPU was asked for and there is none."""
-    import torch
-
-    from harness.backends.hf import choose_device
-
-    # Precision and quantization are judged by the training step's own settings.
-    kind = choose_device(model.model_copy(update={"dtype": "float32", "quantization": "none"}))
-    return Device(
-        kind="cuda" if kind == "cuda" else "cpu",
-        bfloat16=kind == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False),
-        bitsandbytes=importlib.util.find_spec("bitsandbytes") is not None,
-    )
-
-
-def _prepare(
-    work: TrainingWork, settings: Settings, loaded: LoadedRows
-) -> tuple[Any, Any, TokenizedRows, float | None]:
-    """Return the model with fresh LoRA matrices, its tokenizer, the rows, and the factor RoPE was scaled by, if any."""
-    from transformers import AutoConfig
-
-    from harness.backends.hf import load_base, load_tokenizer
-    from harness.backends.rope import scale_rope
-
-    training = work.training
-    model = work.model.model_copy(update={"dtype": settings.dtype, "quantization": settings.quantization})
-    tokenizer = load_tokenizer(model, work.model_place)
-    rows = tokenize(loaded.rows, training.data, tokenizer, training.max_seq_length, training.trainer.dataset_num_proc)
-    config = AutoConfig.from_pretrained(
-        work.model_place, revision=model.revision, trust_remote_code=model.trust_remote_code
-    )
-    window = config.get_text_config().max_position_embeddings
-    # Scaling changes every answer, so it is done only where a row is longer than the model's window.
-    beyond = min(rows.longest, training.max_seq_length) > window
-    scaling = training.max_seq_length / window if beyond else None
-    if settings.backend == "unsloth":
-        from harness.backends.unsloth import add_lora, load_for_training
-
-        length = training.max_seq_length if scaling else min(training.max_seq_length, window)
-        base = load_for_training(model, work.model_place, length, training.trainer.seed)
-        check_targets(base, training)
-        adapted = add_lora(base, lora_arguments(training), training.lora, length)
-    else:
-        base = load_base(model, work.model_place, settings.device)
-        if scaling:
-            scale_rope(base, scaling)
-        check_targets(base, training)
-        adapted = add_lora_by_peft(base, training)
-    if training.lora.loftq_config:
-        from peft import replace_lora_weights_loftq
-
-        place = Path(work.model_place)
-        replace_lora_weights_loftq(adapted, str(place) if place.is_dir() else None)
-    if training.trainer.packing and settings.backend == "hf":
-        from harness.workloads.packing import check_rows_apart
-
-        check_rows_apart(adapted, rows.dataset)
-    return adapted, tokenizer, rows, scaling
-
-
-def add_lora_by_peft(base: Any, training: Training) -> Any:
-    """Put new LoRA matrices on the model; `random_state` makes them the same each time."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(training.lora.random_state)
-    return get_peft_model(base, LoraConfig(**lora_arguments(training)))
-
-
-def check_targets(base: Any, training: Training) -> None:
-    """HarnessError for a target that no layer is called; peft would leave it out without a word."""
-    names = {name.rpartition(".")[2] for name, module in base.named_modules() if hasattr(module, "in_features")}
-    for target in training.lora.target_modules:
-        if target not in names:
-            close = nearest(target, names)
-            meant = f"Did you mean '{close}'?" if close else f"There are {', '.join(sorted(names))}."
-            raise HarnessError(f"target_modules: no linear layer of this model is called '{target}'.", meant)
-
-
-def _save(model: Any, folder: Path) -> None:
-    """Write the adapter as peft does, with keys in a fixed order, so that equal adapters are equal files."""
-    from safetensors import SafetensorError
-
-    try:
-        with saving(folder):
-            model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
-            (folder / "README.md").unlink(missing_ok=True)  # peft's empty form
-            file = folder / "adapter_config.json"
-            config = json.loads(file.read_text(encoding="utf-8"))
-            config["target_modules"] = sorted(config["target_modules"])
-            file.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    except SafetensorError as error:
-        raise StoreError(f"{folder}: the adapter could not be written: {error}.") from error
-
-
 def _events(
     work: TrainingWork, settings: Settings, loaded: LoadedRows, rows: TokenizedRows, scaling: float | None
 ) -> list[Event]:
     length = work.training.max_seq_length
     events = []
 
-    def add(level: Any, code: str, message: str, **data: Scalar) -> None:
+    def add(level: Literal["info", "warning"], code: str, message: str, **data: Scalar) -> None:
         events.append(Event(job_id=work.job_id, level=level, code=code, message=message, data=data))
 
     for key, text in settings.substitutions.items():

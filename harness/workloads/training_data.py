@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,7 +193,7 @@ def _read_csv(path: Path) -> Iterator[LinedRow]:
             yield line, row
             line = reader.line_num + 1
     except csv.Error as error:
-        raise InvalidInput([Fault(shown(path), reader.line_num, "", f"this is not CSV: {error}.")]) from None
+        raise InvalidInput([Fault(shown(path), line, "", f"this is not CSV: {error}.")]) from None
 
 
 def _read_parquet(path: Path) -> Iterator[LinedRow]:
@@ -211,24 +212,32 @@ def _read_parquet(path: Path) -> Iterator[LinedRow]:
 
 
 def _load_hub_rows(data: TrainingData, place: str) -> LoadedRows:
-    import datasets
-
-    try:
-        table = datasets.load_dataset(place, revision=data.revision, split=data.split)
-    except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise NotAvailable(f"{place}: the data set could not be loaded: {reason}") from error
-    missing = [column for column in ("instruction", "output") if column not in table.column_names]
+    table = _load_hub_table(data, place)
+    given = list(table[0]) if table else []
+    missing = [column for column in ("instruction", "output") if column not in given]
     if missing:
-        raise InvalidInput([_missing_column(place, None, "", column, table.column_names) for column in missing])
-    if data.limit is not None:
-        table = table.select(range(min(data.limit, len(table))))
+        raise InvalidInput([_missing_column(place, None, "", column, given) for column in missing])
     checked = [_check_row(raw, place, None, number) for number, raw in enumerate(table, start=1)]
     rows = tuple(row for row in checked if isinstance(row, Row))
     if not rows:
         problem = f"the split '{data.split}' has no row with an instruction and an output."
         raise InvalidInput([Fault(place, None, "", problem)])
     return LoadedRows(rows, left_out=len(checked) - len(rows))
+
+
+def _load_hub_table(data: TrainingData, place: str) -> list[dict[str, Any]]:
+    import datasets
+
+    # `datasets` caches a hub's data by commit, but a local folder's by name alone: that would go stale.
+    with tempfile.TemporaryDirectory() as temporary:
+        cache = temporary if Path(place).is_dir() else None
+        try:
+            table = datasets.load_dataset(place, revision=data.revision, split=data.split, cache_dir=cache)
+        except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise NotAvailable(f"{place}: the data set could not be loaded: {reason}") from error
+        rows: list[dict[str, Any]] = table.select(range(min(data.limit or len(table), len(table)))).to_list()
+        return rows
 
 
 def _check_row(raw: Any, file: str, line: int | None, number: int) -> Row | list[Fault]:
