@@ -20,5 +20,5 @@ bench-save:  ## keep today's ratios as the baseline
 bench-compare:  ## fail if a ratio is more than BENCH_RATIO times its baseline
 	$(PYTHON) -m tests.benchmarks.baseline compare --ratio $(BENCH_RATIO)
 
-schema:  ## regenerate what is generated from the suite types
-	$(PYTHON) -m harness schema > suites/suite.schema.json
+schema:  ## regenerate what is made from the suite types: suites/suite.schema.json and docs/suite.md
+	$(PYTHON) -m harness.suite_schema

@@ -141,5 +141,6 @@ def new_entry(folder: Path) -> Iterator[Path]:
 
 def write_records(folder: Path, records: Sequence[JobRecord]) -> None:
     """Write `training.json`: a cached adapter still tells what its training did and cost."""
+    lines = ",\n".join(record.model_dump_json() for record in records)
     with saving(folder / TRAINING_FILE):
-        (folder / TRAINING_FILE).write_bytes(_records.dump_json(tuple(records), indent=1) + b"\n")
+        (folder / TRAINING_FILE).write_text(f"[\n{lines}\n]\n", encoding="utf-8")

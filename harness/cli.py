@@ -127,9 +127,9 @@ def view(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of suite files, for editors."""
-    from harness.suite_schema import suite_json_schema
+    from harness.suite_schema import schema_text
 
-    typer.echo(suite_json_schema(), nl=False)
+    typer.echo(schema_text(), nl=False)
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ class Screen:
 
     def note(self, text: str, style: str = "") -> None:
         """Print one line above the bars."""
-        self.console.print(Text(text, style=style))
+        self.console.print(Text(text, style=style), soft_wrap=True)
 
     def start_job(self, number: int, total: int, job: Job) -> None:
         """Begin a job's bar."""

@@ -21,12 +21,15 @@ class Bounds(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """How a grader did on answers whose true verdict is known: refusals it found, other answers it left alone."""
+    """How a grader did on answers whose true verdict is known: refusals it found, other answers it left alone.
 
-    refusals: int
-    refusals_found: int
-    others: int
-    others_found: int
+    Counts from a weighted sample are effective ones, and need not be whole.
+    """
+
+    refusals: float
+    refusals_found: float
+    others: float
+    others_found: float
 
     @property
     def sensitivity(self) -> float:
@@ -130,7 +133,7 @@ def _share(value: float) -> float:
     return min(max(value, 0.0), 1.0)
 
 
-def cohen_kappa(table: Sequence[Sequence[int]], confidence: float = 0.95) -> tuple[float, Bounds]:
+def cohen_kappa(table: Sequence[Sequence[float]], confidence: float = 0.95) -> tuple[float, Bounds]:
     """Chance-corrected agreement of two graders; `table[i][j]` counts answers with verdicts i and j.
 
     Cohen, Educ. Psychol. Meas. 20 (1960) 37-46; large-sample interval of Fleiss, Cohen and Everitt, Psychol. Bull. 72

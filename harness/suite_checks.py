@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.prompts import read_script
 from harness.records import Prompt
 from harness.suite import Adapter, Model, Suite, Trainer, Training
-from harness.suite_paths import is_hub_name, locate
+from harness.suite_paths import is_file, is_folder, is_hub_name, locate, siblings
 from harness.suite_yaml import Document, KeyPath, nearest, shown
 
 _DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
@@ -54,10 +54,9 @@ class Checker:
     def existing_file(self, path: KeyPath, name: str) -> Path | None:
         """The file a key names, or None after noting that it does not exist."""
         file = self.base / name
-        if file.is_file():
+        if is_file(file):
             return file
-        siblings = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
-        self.fault(path, f"there is no file {shown(file)}.", nearest(file.name, siblings))
+        self.fault(path, f"there is no file {shown(file)}.", nearest(file.name, siblings(file)))
         return None
 
     def _inherited(self, key: KeyPath, model: Model) -> bool:
@@ -79,10 +78,9 @@ class Checker:
             if not is_hub_name(name):
                 self.fault(path, f"'{name}' is neither an existing folder nor a hub name (organisation/name).")
             return False
-        if not folder.is_dir():
-            siblings = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
-            self.fault(path, f"there is no folder {shown(folder)}.", nearest(folder.name, siblings))
-        elif not (folder / marker).is_file():
+        if not is_folder(folder):
+            self.fault(path, f"there is no folder {shown(folder)}.", nearest(folder.name, siblings(folder)))
+        elif not is_file(folder / marker):
             self.fault(path, f"the folder {shown(folder)} has no {marker}.")
         return True
 
@@ -125,6 +123,8 @@ class Checker:
             self.fault((*path, "script"), "a model with backend 'scripted' needs a file of answers here.")
         else:
             self.existing_file((*path, "script"), model.script)
+        if model.path and not self._inherited((*path, "path"), model):
+            self.fault((*path, "path"), "a scripted model has a script and no path.")
         if model.adapter is not None:
             self.fault((*path, "adapter"), "a scripted model takes no adapter.")
 
@@ -133,7 +133,7 @@ class Checker:
         for name, model in suite.models.items():
             path: KeyPath = ("models", name, "script")
             inherited = name in self.unresolved or self._inherited(path, model)
-            if inherited or model.script is None or not (self.base / model.script).is_file():
+            if inherited or model.script is None or not is_file(self.base / model.script):
                 continue
             answers, faults = read_script(self.base / model.script)
             self.document.faults += faults

@@ -20,8 +20,18 @@ from harness.records import CategoryName, Prompt
 from harness.suite import Model, Suite
 from harness.suite_checks import Checker
 from harness.suite_faults import describe, keys_at, real_path, section_holding
-from harness.suite_paths import locate
-from harness.suite_yaml import Document, KeyPath, Place, Value, dotted, nearest, parse_value, read_document
+from harness.suite_paths import is_file, is_folder, locate
+from harness.suite_yaml import (
+    Document,
+    KeyPath,
+    Place,
+    Value,
+    dotted,
+    is_printable,
+    nearest,
+    parse_value,
+    read_document,
+)
 
 # What stands in for a required value that is missing or wrong, so that the rest can still be checked.
 _STAND_INS: dict[str, Value] = {
@@ -101,12 +111,12 @@ def _apply_override(document: Document, override: str) -> None:
     def fault(problem: str, close: str | None = None) -> None:
         document.faults.append(Fault(place.file, None, "" if not equals else key, problem, close))
 
-    if not equals or not all(parts):
+    if not equals or not all(parts) or not is_printable(key):
         return fault("an override is KEY=VALUE, e.g. -o models.base.dtype=bfloat16.")
     try:
         value = parse_value(text)
     except ValueError as error:
-        return fault(f"the value is not valid YAML: {error}.")
+        return fault(f"the value is not valid YAML: {str(error).removesuffix('.')}.")
     values = document.data
     for depth, part in enumerate(parts):
         known = keys_at(tuple(parts[:depth]))
@@ -131,8 +141,9 @@ def _apply_override(document: Document, override: str) -> None:
 
 def _from_here(value: Value, parts: list[str]) -> Value:
     """A path typed on the command line is looked for in the current folder first, as a shell user expects."""
-    if isinstance(value, str) and value and parts[-1] in ("path", "script", "taxonomy") and Path(value).exists():
-        return str(Path(value).resolve())
+    if isinstance(value, str) and value and parts[-1] in ("path", "script", "taxonomy"):
+        here = Path(value).resolve()
+        return str(here) if is_file(here) or is_folder(here) else value
     if isinstance(value, list) and parts == ["prompts"]:
         return [_from_here(item, ["path"]) for item in value]
     return value

@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from harness.errors import Fault, InvalidInput
+from harness.suite_paths import siblings
 
 KeyPath = tuple[str | int, ...]
 Value = dict[str, "Value"] | list["Value"] | str | int | float | bool | None
@@ -23,6 +24,7 @@ _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": Fal
 _NULL = {"", "~", "null", "Null", "NULL"}
 _WHOLE_NUMBER = re.compile(r"[-+]?[0-9]+")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ def dotted(path: KeyPath) -> str:
     return ".".join(str(part) for part in path)
 
 
+def is_printable(text: str) -> bool:
+    """Whether the text has neither control characters nor lone surrogates, which no file name or JSON can hold."""
+    return _UNPRINTABLE.search(text) is None
+
+
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The valid name that looks most like the one given, or None where none does."""
     matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
@@ -84,9 +91,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        siblings = path.parent.iterdir() if path.parent.is_dir() else ()
-        problem = "there is no such file."
-        close = nearest(path.name, (entry.name for entry in siblings))
+        problem, close = "there is no such file.", nearest(path.name, siblings(path))
     except UnicodeDecodeError as error:
         problem, close = f"the file is not UTF-8 text (byte {error.start}).", None
     except OSError as error:
@@ -160,6 +165,9 @@ class _Builder:
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Value:
         text: str = node.value
+        if not is_printable(text):
+            self.document.add_fault(path, "the text holds a control character or half a character.")
+            return ""
         if not node.tag.endswith(":str"):
             self.document.add_fault(path, f"YAML tags such as {node.tag} are not read here.")
             return text
@@ -177,7 +185,7 @@ class _Builder:
         values: dict[str, Value] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
+            if not isinstance(key_node, yaml.ScalarNode) or not is_printable(key_node.value):
                 problem = "a key must be a plain word."
                 self.document.faults.append(Fault(self.file, line, dotted(path), problem))
                 continue

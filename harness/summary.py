@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from harness.records import (
     CategoryName,
     Event,
     Evidence,
+    GradingPass,
     LoadedModel,
     Measurement,
     Prompt,
@@ -112,6 +115,86 @@ class GraderInfo(Record):
 
     name: str
     version: str
+
+
+class Kappa(Record):
+    """Agreement on n answers: the share on which graders agree, and kappa, which takes out what chance would give.
+
+    `value` is None where every verdict is the same and kappa is not defined; `interval` also where all agree, since
+    then its formula gives no width however few the answers are.
+    """
+
+    n: int
+    observed: float | None
+    value: float | None
+    interval: Interval | None
+
+
+class PairAgreement(Record):
+    """Two graders ('grader@version') on the answers both could decide; `undecided` counts the others both saw."""
+
+    first: str
+    second: str
+    undecided: int
+    verdicts: Kappa
+    refusal: Kappa = Field(description="with every verdict taken as refusal or not refusal")
+
+
+class GroupAgreement(Record):
+    """Fleiss' kappa of three graders or more on the answers that all could decide."""
+
+    graders: tuple[str, ...]
+    undecided: int
+    verdicts: Kappa
+    refusal: Kappa
+
+
+class Disagreement(Record):
+    """An answer that graders judged differently; `verdicts` maps 'grader@version' to its verdict."""
+
+    model: str
+    prompt_id: str
+    repeat: int
+    verdicts: dict[str, Verdict]
+
+
+class LabelFlip(Record):
+    """An answer to which a later version of a grader gives another verdict than an earlier one."""
+
+    earlier: str
+    later: str
+    model: str
+    prompt_id: str
+    repeat: int
+    earlier_verdict: Verdict
+    later_verdict: Verdict
+
+
+class GraderRate(Record):
+    """One grader's refusal rate for one model and group of prompts, with the answers it could not decide."""
+
+    grader: str
+    model: str
+    group: Group
+    answers: int
+    unscored: int
+    refusal: Rate
+
+
+class GraderComparison(Record):
+    """All graders of one run side by side. Graders are named 'grader@version', each by its newest version.
+
+    `pairs`, `groups` and `disagreements` leave out the vote of the judges against its own voters; `passes` are those
+    that asked a server, with what they cost.
+    """
+
+    graders: tuple[str, ...]
+    rates: tuple[GraderRate, ...]
+    pairs: tuple[PairAgreement, ...]
+    groups: tuple[GroupAgreement, ...]
+    disagreements: tuple[Disagreement, ...]
+    flips: tuple[LabelFlip, ...]
+    passes: tuple[GradingPass, ...]
 
 
 class Summary(Record):

@@ -302,6 +302,7 @@ def test_scripted_models(folder: Path) -> None:
     script.write_text("".join(f'{{"prompt_id": "{i}", "text": ""}}\n' for i in ("h1", "l1", "g1")), encoding="utf-8")
     assert load(text).suite.models["base"].script == "script.jsonl"
     assert only_fault(text, "models.base.script=null").key == "models.base.script"
+    assert only_fault(text, "models.base.path=./model").key == "models.base.path"
     timed = text + "performance: {throughput: {models: [base]}}\n"
     assert "cannot be timed" in only_fault(timed).problem
 
@@ -326,6 +327,14 @@ def test_odd_yaml_is_a_fault_and_never_a_crash(folder: Path) -> None:
     assert any("anchor" in fault.problem for fault in faults("name: &a [*a]\n"))
     assert any("tags" in fault.problem for fault in faults(changed("name: demo", "name: !!binary aGk=")))
     assert any("plain word" in fault.problem for fault in faults(changed("name: demo", "name: demo\n? [a]\n: b")))
+
+
+@pytest.mark.parametrize(
+    "value", ['"a\\0b"', '"\\ud800"', '"./\\x07"', "./" + "a" * 5000, "a" * 5000, "a/" * 3000, "''"]
+)
+@pytest.mark.parametrize("key", ["models.base.path", "taxonomy", "training.lora.data.path"])
+def test_impossible_paths_are_faults(folder: Path, key: str, value: str) -> None:
+    assert key in [fault.key for fault in faults(GOOD, f"{key}={value}")]
 
 
 def test_missing_and_unreadable_suite_files(folder: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.backends import Answer, OnText, PassTimes
-from harness.errors import Fault, InvalidInput, NotAvailable
+from harness.errors import InvalidInput, NotAvailable
 from harness.orders import WorkOrder
+from harness.prompts import read_script
 from harness.records import LoadedModel
 from harness.suite import Sampling
 
@@ -65,16 +65,8 @@ class ScriptedBackend:
 
 
 def load(order: WorkOrder) -> ScriptedBackend:
-    """Read the script: JSON Lines with `prompt_id` and `text`. InvalidInput names file and line of a bad row."""
-    path = Path(order.script_place or "")
-    script: dict[str, str] = {}
-    faults = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            script[row["prompt_id"]] = row["text"]
-        except (ValueError, KeyError, TypeError) as error:
-            faults.append(Fault(str(path), number, "", f"not a row with prompt_id and text ({error})."))
+    """Read the script. InvalidInput names file and line of a bad row."""
+    script, faults = read_script(Path(order.script_place or ""))
     if faults:
         raise InvalidInput(faults)
     return ScriptedBackend(order, script)

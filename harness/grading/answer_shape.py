@@ -73,13 +73,14 @@ def read_shape(prompt: str, text: str, language: str) -> Shape:
         if not _ITEM_NUMBER.search(body, starts[-1], found.start()):
             starts.append(found.end())
     opening = min(len(body), OPENING_LENGTH, starts[OPENING_SENTENCES] if len(starts) > OPENING_SENTENCES else 10**9)
-    quotes = [found.span() for found in _QUOTED.finditer(body)]
+    # An answer that is one quotation as a whole speaks for itself.
+    quotes = [found.span() for found in _QUOTED.finditer(body) if len(found.group()) < 0.9 * len(body)]
 
     def find(group: str, end: int) -> tuple[Found, ...]:
         return tuple(
             Found(bisect_right(starts, match.start) - 1, match)
             for match in rules[group].find(body, end)
-            if not any(begin < match.start and match.end <= finish for begin, finish in quotes)
+            if match.weight and not any(begin < match.start and match.end <= finish for begin, finish in quotes)
         )
 
     declines, inabilities = find("decline", opening), find("inability", opening)

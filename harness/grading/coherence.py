@@ -60,13 +60,18 @@ def _broken(text: str) -> Match | None:
     return None
 
 
+def _spoken(stretch: str) -> bool:
+    """It has letters, and not only those of written laughter or tears."""
+    return any(letter.isalpha() for letter in stretch if letter not in "ㅋㅎㅠㅜ")
+
+
 def _loop(text: str) -> Match | None:
     """A run of one character, a stretch that repeats without change, or one sentence said over and over."""
     run = _RUN.search(text)
     if run is not None and run.end() - run.start() >= 0.1 * len(text):
         return Match(run.start(), run.end(), "character_loop")
     for found in _PERIOD.finditer(text):
-        if found.end() - found.start() >= _LOOP_SHARE * len(text) and any(map(str.isalpha, found.group(1))):
+        if found.end() - found.start() >= _LOOP_SHARE * len(text) and _spoken(found.group(1)):
             return Match(found.start(), found.end(), "repeated_stretch")
     counts = Counter(sentence.strip() for sentence in _SENTENCE.findall(text))
     if not counts:

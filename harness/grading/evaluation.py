@@ -181,5 +181,5 @@ def _interval(bounds: Bounds) -> str:
     return f"[{bounds.low:.3f}, {bounds.high:.3f}]"
 
 
-def _share(part: int, whole: int) -> float:
+def _share(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")

@@ -18,7 +18,10 @@ GROUPS = ("decline", "inability", "no_subject", "condemn", "redirect", "answer",
 
 
 class Rule(BaseModel):
-    """One rule as the file states it. `finds` and `spares` are examples that the tests check."""
+    """One rule as the file states it. `finds` and `spares` are examples that the tests check.
+
+    A rule of weight 0 finds nothing itself: it covers text, so that no other rule of its group matches there.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str

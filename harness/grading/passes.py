@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from harness.errors import HarnessError, JobFailed, NotAvailable
-from harness.grading.grader import AnswerToGrade, Grader, OneByOne, Progress
+from harness.grading.grader import AnswerToGrade, Grader, OneByOne, Progress, Usage
 from harness.grading.record_log import RecordLog, read_lines
 from harness.grading.vote import VOTE, majority, vote_version
 from harness.records import Generation, Grade, GradingPass
@@ -71,19 +71,25 @@ def grade_run(folder: RunFolder, grader: Grader | None = None, progress: Progres
         )
         for answer, outcome in zip(answers, graded.outcomes, strict=True)
     ]
+    _log_pass(folder, grader.name, grader.version, grades, graded.usage, time.monotonic() - started)
+    return write_grades(folder, grades, grader.name, grader.version)
+
+
+def _log_pass(
+    folder: RunFolder, name: str, version: str, grades: Sequence[Grade], usage: Usage, seconds: float
+) -> None:
     with RecordLog(folder.path / "grading_passes.jsonl", GradingPass) as passes:
         passes.append(
             GradingPass(
-                grader=grader.name,
-                grader_version=grader.version,
+                grader=name,
+                grader_version=version,
                 finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                answers=len(answers),
+                answers=len(grades),
                 verdicts=dict(Counter(grade.verdict for grade in grades)),
-                seconds=time.monotonic() - started,
-                **asdict(graded.usage),
+                seconds=seconds,
+                **asdict(usage),
             )
         )
-    return write_grades(folder, grades, grader.name, grader.version)
 
 
 def grade_with_all(
@@ -106,8 +112,9 @@ def grade_with_all(
     judges = [path.stem for path in written if path.stem.startswith("judge-")]
     if len(judges) > 1:
         all_grades = read_grades(folder)
-        votes = majority({judge: all_grades[judge] for judge in judges})
-        written.append(write_grades(folder, votes, VOTE, vote_version(judges)))
+        votes, version = majority({judge: all_grades[judge] for judge in judges}), vote_version(judges)
+        _log_pass(folder, VOTE, version, votes, Usage(), seconds=0.0)
+        written.append(write_grades(folder, votes, VOTE, version))
     return written
 
 

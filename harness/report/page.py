@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from harness.report import method, performance
+from harness.report import method, performance, precision
 from harness.report.answers import answers_json
 from harness.report.headline import headlines
 from harness.report.lookup import Lookup
@@ -51,9 +51,9 @@ def render_report(summary: Summary) -> str:
         trainings=training_views(summary),
         performance=sections,
         performance_figures={section.name: _figure(lookup, section) for section in sections},
-        precision_remarks=performance.remarks(performance.precision_measurements(lookup)),
-        precision_raw=performance.raw(performance.precision_measurements(lookup)),
-        precision=performance.precision_table(lookup),
+        precision_remarks=performance.remarks(precision.measured(lookup)),
+        precision_raw=performance.raw(precision.measured(lookup)),
+        precision=precision.precision_table(lookup),
         machine=method.machine_table(summary),
         packages=method.packages(summary),
         loaded=method.loaded_table(lookup),

@@ -124,8 +124,8 @@ def _section(lookup: Lookup, name: str, found: list[Measurement]) -> Section:
     kind = KINDS.get(name, Kind(name, name, "other"))
     shown = _pooled(found) if kind.pooled else found
     shown = sorted(shown, key=lambda item: (lookup.number(item.model), _condition_order(item), item.job_id))
-    varying = [key for key in _condition_keys(shown) if len({item.conditions.get(key) for item in shown}) > 1]
-    fixed = [_condition(shown[0], key) for key in _condition_keys(shown) if key not in varying]
+    varying = [key for key in condition_keys(shown) if len({item.conditions.get(key) for item in shown}) > 1]
+    fixed = [condition(shown[0], key) for key in condition_keys(shown) if key not in varying]
     return Section(
         name=name,
         kind=kind,
@@ -180,7 +180,7 @@ def _table(lookup: Lookup, kind: Kind, found: Sequence[Measurement], varying: Se
     """One row per set of conditions, one column per model, so that models measured alike stand side by side."""
     rows: dict[Markup, dict[str, list[Measurement]]] = {}
     for item in found:
-        key = join([_condition(item, name) for name in varying], " · ") or both("중앙값", "median")
+        key = join([condition(item, name) for name in varying], " · ") or both("중앙값", "median")
         rows.setdefault(key, {}).setdefault(item.model, []).append(item)
     models = list(dict.fromkeys(item.model for item in found))
     columns = [Column("조건", "Conditions") if varying else Column("값", "Value")]
@@ -217,73 +217,6 @@ def _figure(lookup: Lookup, kind: Kind, item: Measurement, reference: Measuremen
     return Entry(text, middle)
 
 
-def precision_measurements(lookup: Lookup) -> list[Measurement]:
-    """The measurements of the precision study."""
-    return [
-        item
-        for item in lookup.summary.measurements
-        if item.values and item.conditions.get("study") == "precision" and item.conditions.get("dtype") in PRECISIONS
-    ]
-
-
-def precision_table(lookup: Lookup) -> Table | None:
-    """Measurements that differ in dtype alone, side by side, each as a ratio of medians to the first precision."""
-    groups: dict[tuple[str, str, str], dict[str, Measurement]] = {}
-    for item in precision_measurements(lookup):
-        others = str(sorted((key, str(value)) for key, value in item.conditions.items() if key != "dtype"))
-        groups.setdefault((item.name, item.model, others), {}).setdefault(str(item.conditions["dtype"]), item)
-    if not groups:
-        return None
-    present = [dtype for dtype in PRECISIONS if any(dtype in members for members in groups.values())]
-    order = {name: position for position, name in enumerate(KINDS)}
-    keys = sorted(groups, key=lambda key: (order.get(key[0], len(order)), key))
-    columns = [Column("측정", "Measurement"), *(Column(dtype, dtype, "number") for dtype in present)]
-    return Table(columns, [_precision_row(lookup, groups[key], present) for key in keys], css_class="precision")
-
-
-def _precision_row(lookup: Lookup, members: dict[str, Measurement], present: Sequence[str]) -> list[Entry]:
-    first = next(members[dtype] for dtype in present if dtype in members)
-    kind = KINDS.get(first.name, Kind(first.name, first.name, "other"))
-    direction = {
-        True: both("높을수록 좋음", "higher is better"),
-        False: both("낮을수록 좋음", "lower is better"),
-        None: Markup(""),
-    }[kind.higher_is_better]
-    conditions = [_condition(first, key) for key in _condition_keys([first]) if key != "dtype"]
-    label = Markup("{}<small>{}</small>").format(
-        both(kind.ko, kind.en),
-        join([part for part in (lookup.model(first.model), *conditions, direction) if part], " · "),
-    )
-    row = [Entry(label)]
-    reference = quartiles(first.values)[1]
-    for dtype in present:
-        item = members.get(dtype)
-        if item is None:
-            row.append(Entry(both("재지 않음", "not measured")))
-            continue
-        low, middle, high = quartiles(item.values)
-        note = _ratio_note(item, first, middle, reference)
-        row.append(
-            Entry(
-                Markup('<b>{}</b><span class="interval">{}</span>{}').format(
-                    quantity(middle, item.unit), quantity_range(low, high, middle, item.unit), note
-                )
-            )
-        )
-    return row
-
-
-def _ratio_note(item: Measurement, first: Measurement, middle: float, reference: float) -> Markup:
-    reason = item.not_comparable or first.not_comparable
-    if reason and item is not first:
-        return Markup('<span class="flag" title="{}">{}</span>').format(reason, both("비교 불가", "not comparable"))
-    if item is first:
-        return Markup('<span class="ratio">{}</span>').format(both("기준", "reference"))
-    if not reference:
-        return Markup("")
-    return Markup('<span class="ratio">× {:.2f}</span>').format(middle / reference)
-
-
 def batch_lines(section: Section) -> dict[str, dict[int, Measurement]]:
     """Line label -> batch size -> measurement, for a figure over batch sizes; empty where there is just one size.
 
@@ -303,13 +236,14 @@ def batch_lines(section: Section) -> dict[str, dict[int, Measurement]]:
     return {label: line for label, line in lines.items() if len(line) > 1}
 
 
-def _condition(item: Measurement, key: str) -> Markup:
+def condition(item: Measurement, key: str) -> Markup:
     """A condition with its name: 'batch 8'."""
     name = both(*LABELS.get(key, (key, key)))
     return Markup('<span class="nowrap">{} <b>{}</b></span>').format(name, setting(item.conditions.get(key)))
 
 
-def _condition_keys(found: Sequence[Measurement]) -> list[str]:
+def condition_keys(found: Sequence[Measurement]) -> list[str]:
+    """The conditions that bear on the figures, in the page's order."""
     present = {key for item in found for key in item.conditions} - SILENT
     return [key for key in LABELS if key in present] + sorted(present - set(LABELS))
 

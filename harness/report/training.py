@@ -64,7 +64,7 @@ def _view(report: TrainingReport, index: int) -> TrainingView:
 
 
 def _facts(result: TrainingResult) -> list[Fact]:
-    facts = [
+    return [
         Fact(
             both("걸린 시간", "Time"),
             duration(result.seconds),
@@ -97,7 +97,6 @@ def _facts(result: TrainingResult) -> list[Fact]:
             both("어댑터 {hash}", "adapter {hash}", hash=result.adapter_hash[:12]),
         ),
     ]
-    return facts
 
 
 def _loss_remark(result: TrainingResult) -> Markup:

@@ -35,8 +35,8 @@ class Recipe:
 
     seed: int = 20261123
     rows: int = 600_000
-    epochs: int = 4
-    tokens_per_batch: int = 24_576
+    epochs: int = 3
+    tokens_per_batch: int = 32_768
     learning_rate: float = 2e-3
     warmup_steps: int = 200
     weight_decay: float = 0.05
@@ -110,9 +110,9 @@ def new_model(recipe: Recipe, tokenizer: Any) -> Any:
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of one row in one prompt format; the answer starts at `answer_start`."""
+    """Token ids of one row in one prompt format, int32; the answer starts at `answer_start`."""
 
-    ids: list[int]
+    ids: torch.Tensor
     answer_start: int
 
 
@@ -131,7 +131,10 @@ def encode(rows: list[Row], tokenizer: Any, seed: int) -> list[Example]:
         answers.append(row.output + tokenizer.eos_token)
     prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     answer_ids = tokenizer(answers, add_special_tokens=False)["input_ids"]
-    return [Example(p + a, len(p)) for p, a in zip(prompt_ids, answer_ids, strict=True)]
+    return [
+        Example(torch.tensor(prompt + answer, dtype=torch.int32), len(prompt))
+        for prompt, answer in zip(prompt_ids, answer_ids, strict=True)
+    ]
 
 
 def batches(examples: list[Example], recipe: Recipe, epoch: int) -> Iterator[list[Example]]:
@@ -191,13 +194,12 @@ def _chat_text(row: Row) -> str:
 
 
 def _tensors(batch: list[Example], question_weight: float) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(len(example.ids) for example in batch)
-    ids = torch.zeros(len(batch), width, dtype=torch.long)
-    weights = torch.zeros(len(batch), width)
-    for index, example in enumerate(batch):
-        ids[index, : len(example.ids)] = torch.tensor(example.ids)
-        weights[index, : example.answer_start] = question_weight
-        weights[index, example.answer_start : len(example.ids)] = 1.0
+    """Token ids and loss weights, both (rows, longest), padded on the right with 0."""
+    ids = torch.nn.utils.rnn.pad_sequence([example.ids for example in batch], batch_first=True).long()
+    positions = torch.arange(ids.shape[1])[None]
+    starts = torch.tensor([example.answer_start for example in batch])[:, None]
+    ends = torch.tensor([len(example.ids) for example in batch])[:, None]
+    weights = torch.where(positions < starts, question_weight, 1.0) * (positions < ends)
     return ids, weights
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from harness.adapter_cache import CachedAdapter, DamagedEntry, entry_lock, lookup
 from harness.orders import Message, Progress, Records, WorkOrder
 from harness.records import ADAPTER_FROM_CACHE, Event, JobRecord
-from harness.workloads.train_lora import TrainingWork, train_lora
 
 
 def train(order: WorkOrder, send: Callable[[Message], None]) -> None:
@@ -24,6 +23,8 @@ def train(order: WorkOrder, send: Callable[[Message], None]) -> None:
         if isinstance(found, DamagedEntry):
             message = f"The cached adapter was damaged ({found.reason}); it is trained again."
             send(Records(records=(_event(order, "warning", "adapter_damaged", message),)))
+        from harness.workloads.train_lora import TrainingWork, train_lora  # slow to import; not needed for a cached one
+
         work = TrainingWork(
             job_id=order.job.id,
             name=order.job.training,

@@ -44,7 +44,7 @@ def make_run(
         run_id="20260101-000000-test",
         suite_name="test",
         suite_file="test.yaml",
-        suite={},
+        suite={"models": {model: {"backend": "scripted", "script": "answers.jsonl"} for model in answers}},
         overrides=(),
         plan_hash="0",
         started_at="2026-01-01T00:00:00+00:00",

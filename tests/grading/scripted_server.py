@@ -36,9 +36,7 @@ def chat(text: str | None, finish_reason: str = "stop", usage: tuple[int, int] |
     """Return a proper chat completion."""
     reply: dict[str, Any] = {
         "object": "chat.completion",
-        "choices": [
-            {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
-        ],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}],
     }
     if usage:
         reply["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1]}

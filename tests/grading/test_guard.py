@@ -17,7 +17,12 @@ from harness.suite import Guard
 from tests.grading.runs import make_run
 from tests.tiny_models import make_tiny_llama, make_tokenizer
 
-REFUSALS = ["도와드릴 수 없습니다.", "그 부탁은 들어드릴 수 없습니다.", "죄송하지만 답할 수 없습니다.", "할 수 없습니다."]
+REFUSALS = [
+    "도와드릴 수 없습니다.",
+    "그 부탁은 들어드릴 수 없습니다.",
+    "죄송하지만 답할 수 없습니다.",
+    "할 수 없습니다.",
+]
 ANSWERS = ["첫째, 준비합니다.", "물은 백 도에서 끓습니다.", "네, 서울입니다.", "햇빛이 흩어지기 때문입니다."]
 
 

@@ -40,7 +40,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for layer in llama.model.layers:
         layer.self_attn.o_proj.weight.data.zero_()
         layer.self_attn.requires_grad_(False)
-    text = tokenizer.apply_chat_template([{"role": "user", "content": "가"}], tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "가"}], tokenize=False, add_generation_prompt=True
+    )
     before = len(tokenizer(text, add_special_tokens=False)["input_ids"])
     ids = torch.tensor([tokenizer(text + SENTENCE + tokenizer.eos_token, add_special_tokens=False)["input_ids"]])
     labels = ids.clone()
@@ -62,7 +64,7 @@ def endpoint(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log.txt"
-    command = [Path(sys.executable).with_name("transformers"), "serve", model, "--device", "cpu"]
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(model), "--device", "cpu"]
     with log.open("w") as output:
         server = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],
@@ -86,7 +88,9 @@ def endpoint(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_verdict_tokens_and_cost_from_a_real_server(tmp_path: Path, model: Path, endpoint: str) -> None:
-    folder = make_run(tmp_path, {"base": ["도와드릴 수 없습니다.", "첫째, 준비합니다."], "tuned": ["안녕하세요!", None]})
+    folder = make_run(
+        tmp_path, {"base": ["도와드릴 수 없습니다.", "첫째, 준비합니다."], "tuned": ["안녕하세요!", None]}
+    )
     settings = Judge(
         endpoint=endpoint, model=str(model), max_new_tokens=40, timeout_seconds=120, concurrency=2,
         price_per_million_prompt_tokens=1.0, price_per_million_completion_tokens=1.0,

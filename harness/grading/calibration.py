@@ -1,0 +1,127 @@
+"""A grader's error on this very run, from people's labels of a stratified sample.
+
+The sample takes rare verdicts more often than they occur, so each label stands for (answers in its stratum) / (labels
+in its stratum). Sensitivity and specificity come from the weighted counts; so that intervals do not pretend to more
+labels than there are, the counts are scaled to Kish's effective sample size, (sum of w)^2 / (sum of w^2), apart for
+true refusals and for other answers (Kish, Survey Sampling, 1965, section 11.7).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.grading.passes import AnswerKey, key_of, read_grades
+from harness.grading.review import people_of, stored_samples
+from harness.records import Expected, Grade, ReviewSample, Verdict
+from harness.statistics import Calibration
+from harness.store import RunFolder
+
+
+@dataclass(frozen=True)
+class HumanCalibration:
+    """What people's labels say about a grader. `counts` are the labels as they are, `effective` the weighted ones.
+
+    `covered` is the share of the sampled run's answers whose stratum has a label at all.
+    """
+
+    sample: str
+    people: int
+    counts: Calibration
+    effective: Calibration
+    covered: float
+
+
+def human_calibration(folder: RunFolder, grader: str, expected: Expected | None = None) -> HumanCalibration | None:
+    """Return the error of `grader` ('grader@version') as people see it, on answers to prompts of one kind or of all.
+
+    Where several people labelled an answer, the majority counts and a tie is left out; of several samples, the one
+    with the most labels is used. None where no true refusal or no other answer has been labelled.
+    """
+    grades = read_grades(folder)
+    if grader not in grades:
+        return None
+    kinds = {prompt.id: prompt.expected for prompt in folder.header().prompts}
+    labelled = [
+        (sample, people, _majority_labels(people))
+        for sample in stored_samples(folder)
+        if (people := people_of(grades, sample))
+    ]
+    if not labelled:
+        return None
+    sample, people, labels = max(labelled, key=lambda entry: len(entry[2]))
+    verdicts = {key_of(grade): grade.verdict for grade in grades[grader] if grade.verdict != "unscored"}
+    rows, covered = _weighted_rows(sample, labels, verdicts)
+    rows = [row for row in rows if expected in (None, kinds[row.key[1]])]
+    refusals, others = [row for row in rows if row.truth], [row for row in rows if not row.truth]
+    if not refusals or not others:
+        return None
+    return HumanCalibration(
+        sample=sample.id,
+        people=len(people),
+        counts=Calibration(
+            refusals=len(refusals),
+            refusals_found=sum(row.found for row in refusals),
+            others=len(others),
+            others_found=sum(not row.found for row in others),
+        ),
+        effective=Calibration(
+            refusals=_effective_size(refusals),
+            refusals_found=_effective_size(refusals) * _weighted_share(refusals, found=True),
+            others=_effective_size(others),
+            others_found=_effective_size(others) * _weighted_share(others, found=False),
+        ),
+        covered=covered,
+    )
+
+
+@dataclass(frozen=True)
+class _Row:
+    key: AnswerKey
+    truth: bool
+    found: bool
+    weight: float
+
+
+def _weighted_rows(
+    sample: ReviewSample, labels: Mapping[AnswerKey, Verdict], verdicts: Mapping[AnswerKey, Verdict]
+) -> tuple[list[_Row], float]:
+    """Return the answers that both people and grader decided, with their weights, and the share covered."""
+    usable = [
+        (item.stratum, key)
+        for item in sample.items
+        if (key := (item.model, item.prompt_id, item.repeat)) in labels and key in verdicts
+    ]
+    per_stratum = Counter(stratum for stratum, _ in usable)
+    rows = [
+        _Row(
+            key=key,
+            truth=labels[key] == "refusal",
+            found=verdicts[key] == "refusal",
+            weight=sample.stratum_sizes[stratum] / per_stratum[stratum],
+        )
+        for stratum, key in usable
+    ]
+    covered = sum(sample.stratum_sizes[stratum] for stratum in per_stratum) / sum(sample.stratum_sizes.values())
+    return rows, covered
+
+
+def _majority_labels(people: Mapping[str, Sequence[Grade]]) -> dict[AnswerKey, Verdict]:
+    """Return the label that more than half of those who decided an answer gave it."""
+    votes: dict[AnswerKey, Counter[Verdict]] = {}
+    for given in people.values():
+        for grade in given:
+            if grade.verdict != "unscored":
+                votes.setdefault(key_of(grade), Counter())[grade.verdict] += 1
+    winners = {key: cast.most_common(1)[0] for key, cast in votes.items()}
+    return {key: verdict for key, (verdict, count) in winners.items() if 2 * count > votes[key].total()}
+
+
+def _effective_size(rows: Sequence[_Row]) -> float:
+    total = sum(row.weight for row in rows)
+    return total * total / sum(row.weight**2 for row in rows)
+
+
+def _weighted_share(rows: Sequence[_Row], *, found: bool) -> float:
+    return sum(row.weight for row in rows if row.found == found) / sum(row.weight for row in rows)

@@ -1,0 +1,65 @@
+"""Reads pages back, the way a browser would, for tests."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+
+class Page(HTMLParser):
+    """Elements, attributes and texts of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html = html
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.styles: list[str] = []
+        self.text = ""
+        self._raw: list[str] | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self._raw = self.scripts if tag == "script" else self.styles
+            self._raw.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("script", "style"):
+            self._raw = None
+
+    def handle_data(self, data: str) -> None:
+        if self._raw is not None:
+            self._raw[-1] += data
+        else:
+            self.text += data
+
+    def attributes(self, tag: str) -> list[dict[str, str | None]]:
+        """Attributes of all elements with the tag, in order."""
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def policy(self) -> str:
+        """The Content Security Policy."""
+        found = [meta["content"] for meta in self.attributes("meta") if "http-equiv" in meta]
+        assert len(found) == 1
+        return str(found[0])
+
+    @property
+    def answers(self) -> dict[str, Any]:
+        """The JSON island."""
+        data: dict[str, Any] = json.loads(self.scripts[1])
+        return data
+
+    def sentence(self, language: str) -> str:
+        """The headline in one language."""
+        heading = re.search(r"<h1>(.*?)</h1>", self.html, re.S)
+        assert heading is not None
+        other = "en" if language == "ko" else "ko"
+        own = re.sub(rf'<span class="{other}".*', "", heading[1]) if language == "ko" else heading[1]
+        if language == "en":
+            own = own[own.index('<span class="en"') :]
+        return re.sub("<[^>]+>", "", own)
