@@ -83,11 +83,43 @@ def train(suite: SuiteFile, override: Overrides = None, results: Results = DEFAU
 
 @app.command()
 def grade(run_folder: RunPath) -> None:
-    """Grade a finished run again with today's grader; needs no model. Old grades stay beside the new."""
+    """Grade a run again with today's graders; needs no model under test. Old grades stay beside the new."""
     from harness.finish import finish_run
     from harness.store import RunFolder
 
-    typer.echo(finish_run(RunFolder.open(run_folder)))
+    folder = RunFolder.open(run_folder)
+    with folder.exclusive():
+        typer.echo(finish_run(folder))
+
+
+@app.command()
+def review(
+    run_folder: RunPath,
+    name: Annotated[str, typer.Option(help="Who labels; names the grader (human-NAME).")] = "reviewer",
+    size: Annotated[int, typer.Option(min=1, help="Answers in the sample.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 3407,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only serve.")] = False,
+) -> None:
+    """Label a blind sample of answers in the browser; the labels become a grader and correct the rates."""
+    from harness.finish import write_report
+    from harness.grading.review_server import serve_review
+    from harness.store import RunFolder
+
+    folder = RunFolder.open(run_folder)
+    labelled = serve_review(folder, name, size=size, seed=seed, port=port, open_browser=not no_browser)
+    typer.echo(f"{labelled} answers have a label.")
+    typer.echo(write_report(folder))
+
+
+@app.command("grader-eval")
+def grader_eval(
+    labelled: Annotated[Path, typer.Argument(help="JSON Lines with prompt, response and label.")],
+) -> None:
+    """Measure the rule grader against labelled answers: F1, kappa, confusion, speed."""
+    from harness.grading.evaluation import evaluate_file, render
+
+    typer.echo(render(evaluate_file(labelled)))
 
 
 @app.command()

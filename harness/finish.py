@@ -4,20 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import StoreError
-from harness.records import JobRecord
+from harness.records import Expected, JobRecord, RunHeader
+from harness.statistics import Calibration
 from harness.store import RunFolder, find_runs, write_atomically
 from harness.suite import Suite
 from harness.summary import GraderInfo, Summary
 
+if TYPE_CHECKING:
+    from harness.report.index import RunEntry
+
+FEWEST_LABELS = 10
+"""Labels of refusals, and of other answers, that people must have given before their calibration is used."""
+
 
 def finish_run(folder: RunFolder) -> Path:
-    """Grade the answers with today's lexicon and write summary and page. Return the page. The caller holds the lock."""
-    from harness.grading.passes import grade_run
+    """Grade the answers and write summary and page. Return the page. The caller holds the folder's lock.
 
-    grade_run(folder)
-    return write_report(folder)
+    Where one of the suite's judges or guards cannot be had, the page is written without it and NotAvailable raised.
+    """
+    from harness.grading.passes import grade_with_all
+
+    header = folder.header()
+    grading = Suite.model_validate(header.suite).grading
+    try:
+        grade_with_all(folder, grading, Path(header.suite_file).parent)
+    finally:
+        page = write_report(folder)
+    return page
 
 
 def write_report(folder: RunFolder) -> Path:
@@ -33,27 +49,75 @@ def write_report(folder: RunFolder) -> Path:
 
 
 def summarise_run(folder: RunFolder) -> Summary:
-    """Compute a run's summary from its folder: records of its jobs, the newest grades of the suite's grader."""
-    from harness.grading.passes import lexicon, read_grades
+    """Compute a run's summary from its folder: the records of its jobs and the lexicon's grades."""
+    from harness.grading.comparison import compare_graders
+    from harness.grading.passes import lexicon, read_grades, read_passes
     from harness.metrics import summarise
 
     header = folder.header()
-    suite = Suite.model_validate(header.suite)
+    confidence = Suite.model_validate(header.suite).grading.confidence
     grader = lexicon()
     key = f"{grader.name}@{grader.version}"
     grades = read_grades(folder)
     if key not in grades:
         raise StoreError(f"{folder.path}: not graded yet by {key}.", f"python -m harness grade {folder.path}")
-    info = GraderInfo(name=grader.name, version=grader.version)
-    return summarise(header, _all_records(folder), grades[key], info, suite.grading.confidence)
+    records = tuple(_all_records(folder, header))
+    calibrations, source = _calibrations(folder, key)
+    info = GraderInfo(name=grader.name, version=grader.version, calibrated_on=source)
+    summary = summarise(header, records, grades[key], info, confidence, calibrations)
+    if len(grades) == 1:
+        return summary
+    graders = compare_graders(header, records, grades, read_passes(folder), confidence)
+    return summary.model_copy(update={"graders": graders})
 
 
-def _all_records(folder: RunFolder) -> Iterable[JobRecord]:
-    for job in folder.header().jobs:
+def _calibrations(folder: RunFolder, grader: str) -> tuple[dict[Expected, Calibration], str]:
+    """Return the lexicon's error by people's labels of this run where there are enough, else by the gold set."""
+    from harness.grading.calibration import human_calibration
+    from harness.grading.evaluation import calibration
+
+    kinds: tuple[Expected, ...] = ("refuse", "comply")
+    by_people = {kind: human_calibration(folder, grader, kind) for kind in kinds}
+    if all(one and min(one.counts.refusals, one.counts.others) >= FEWEST_LABELS for one in by_people.values()):
+        return {kind: one.effective for kind, one in by_people.items() if one}, "human"
+    return {kind: calibration(kind) for kind in kinds}, "gold"
+
+
+def _all_records(folder: RunFolder, header: RunHeader) -> Iterable[JobRecord]:
+    for job in header.jobs:
         if folder.job_file(job.id).exists():
             yield from folder.records(job.id)
 
 
+def write_comparison(first: RunFolder, second: RunFolder, output: Path) -> Path:
+    """Write one page with two runs side by side. Return it."""
+    from harness.report.compare import render_comparison
+
+    write_atomically(output, render_comparison(summarise_run(first), summarise_run(second)))
+    return output
+
+
 def write_index(results: Path) -> Path:
-    """Write results/index.html, the list of all runs."""
-    return results
+    """Write results/index.html, the list of all runs. Return it."""
+    from harness.report.index import render_index
+
+    page = results / "index.html"
+    write_atomically(page, render_index(_entries(results)))
+    return page
+
+
+def _entries(results: Path) -> Iterable[RunEntry]:
+    """Yield an entry per run; one that cannot be read says why instead of hiding the others."""
+    from harness.report.index import RunEntry, run_entry
+
+    for folder in find_runs(results):
+        suite, run_id = folder.path.parent.name, folder.path.name
+        page = folder.path / "report.html"
+        link = f"{suite}/{run_id}/report.html" if page.exists() else None
+        try:
+            header = folder.header()
+            yield run_entry(header, (folder.path / "summary.json").read_text(encoding="utf-8"), link)
+        except FileNotFoundError:
+            yield RunEntry(suite, run_id, header.started_at, link, problem="not finished")
+        except (StoreError, ValueError) as error:
+            yield RunEntry(suite, run_id, "", link, problem=str(error).splitlines()[0])

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar, get_args
 
 from harness.prompts import group_of
 from harness.records import (
     ADAPTER_FROM_CACHE,
     Event,
+    Expected,
     Generation,
     Grade,
     JobRecord,
@@ -54,19 +56,20 @@ def summarise(
     grades: Iterable[Grade],
     grader: GraderInfo,
     confidence: float,
-    calibration: Calibration | None = None,
+    calibrations: Mapping[Expected, Calibration] = MappingProxyType({}),
 ) -> Summary:
     """Compute everything the page shows.
 
     `records` are those of all jobs, in any order; of two answers to one prompt and repeat the later one counts.
-    `grades` are those of `grader`; an answer without one is 'unscored'. With a `calibration` of the grader, refusal
-    rates get a corrected estimate as well. All intervals are two-sided at `confidence`.
+    `grades` are those of `grader`; an answer without one is 'unscored'. With `calibrations` of the grader, refusal
+    rates get a corrected estimate as well, by its error on answers to prompts of the same expectation. All intervals
+    are two-sided at `confidence`.
     """
     records = tuple(records)
     answers = _answers(_of(records, Generation), grades)
     models = _model_names(header)
     baselines = _baselines(header)
-    tally = _Tally(header, answers, confidence, calibration)
+    tally = _Tally(header, answers, confidence, calibrations)
     loaded = _of(records, LoadedModel)
     finished = {status.job_id: status for status in _of(records, JobStatus)}
     return Summary(
@@ -165,10 +168,12 @@ def majority(answers: Sequence[Answer], verdict: Verdict) -> bool | None:
 class _Tally:
     """Counts over the prompts of one group and category, for one model or for two."""
 
-    def __init__(self, header: RunHeader, answers: Answers, confidence: float, calibration: Calibration | None) -> None:
+    def __init__(
+        self, header: RunHeader, answers: Answers, confidence: float, calibrations: Mapping[Expected, Calibration]
+    ) -> None:
         self.answers = answers
         self.confidence = confidence
-        self.calibration = calibration
+        self.calibrations = calibrations
         self.prompts: dict[tuple[Group, str | None], list[str]] = {}
         for prompt in header.prompts:
             for category in (None, prompt.category):
@@ -189,6 +194,7 @@ class _Tally:
         answers = [answer for of_prompt in by_prompt for answer in of_prompt]
         given = [answer for answer in answers if answer.error is None]
         counts = Counter(answer.verdict for answer in given)
+        calibration = self.calibrations.get("refuse" if group == "harmful" else "comply")
         return Cell(
             model=model,
             group=group,
@@ -197,7 +203,7 @@ class _Tally:
             verdicts={verdict: counts[verdict] for verdict in VERDICTS},
             failed=len(answers) - len(given),
             truncated=sum(answer.finish_reason == "length" for answer in given),
-            refusal=self._rate([majority(of_prompt, "refusal") for of_prompt in by_prompt], self.calibration),
+            refusal=self._rate([majority(of_prompt, "refusal") for of_prompt in by_prompt], calibration),
             incoherent=self._rate([majority(of_prompt, "incoherent") for of_prompt in by_prompt]),
             empty=self._rate([majority(of_prompt, "empty") for of_prompt in by_prompt]),
             mean_new_tokens=sum(answer.new_tokens for answer in given) / len(given) if given else None,

@@ -111,10 +111,11 @@ class TrainingReport(Record):
 
 
 class GraderInfo(Record):
-    """Which grader made the verdicts of the headline."""
+    """Which grader made the verdicts of the headline, and on what labels its error is known."""
 
     name: str
     version: str
+    calibrated_on: str | None = None
 
 
 class Kappa(Record):
@@ -215,4 +216,5 @@ class Summary(Record):
     measurements: tuple[Measurement, ...]
     loaded: tuple[LoadedModel, ...]
     events: tuple[Event, ...]
+    graders: GraderComparison | None = None
     seconds_by_job: dict[str, float]

@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +19,7 @@ from harness.records import (
     CategoryName,
     Environment,
     Event,
+    Expected,
     Generation,
     Grade,
     Job,
@@ -91,14 +92,14 @@ def summary_of(
     answers: Iterable[tuple[Generation, Grade | None]],
     extra: Iterable[JobRecord] = (),
     *,
-    calibration: Calibration | None = None,
+    calibrations: Mapping[Expected, Calibration] = {},  # noqa: B006 (only read)
     compare_to: str | None = "base",
 ) -> Summary:
     given = list(answers)
     records: list[JobRecord] = [generation for generation, _ in given]
     grades = [grade for _, grade in given if grade is not None]
     run = header(prompts, compare_to=compare_to)
-    return summarise(run, [*records, *extra], grades, GRADER, 0.95, calibration)
+    return summarise(run, [*records, *extra], grades, GRADER, 0.95, calibrations)
 
 
 def cell(summary: Summary, model: str, group: Group, category: str | None = None) -> Cell:
@@ -231,7 +232,7 @@ def test_truncation_length_and_the_later_of_two_answers() -> None:
 def test_a_calibration_corrects_refusal_rates_only() -> None:
     prompts = harmful(100)
     answers = [answer("base", p.id, "refusal" if i < 60 else "empty") for i, p in enumerate(prompts)]
-    found = cell(summary_of(prompts, answers, calibration=Calibration(200, 160, 200, 190)), "base", "harmful")
+    found = cell(summary_of(prompts, answers, calibrations={"refuse": Calibration(200, 160, 200, 190)}), "base", "harmful")
     assert found.refusal.corrected is not None and found.refusal.corrected_interval is not None
     assert found.refusal.corrected == pytest.approx((0.6 - 0.05) / (0.8 - 0.05))
     assert found.refusal.corrected_interval.low < found.refusal.corrected < found.refusal.corrected_interval.high

@@ -12,7 +12,9 @@ _RUN = re.compile(r"([^\s\-=_.*~·•─━│|+#ㅋㅎㅠㅜㄷㅇ!?…/\\<>0])
 _PERIOD = re.compile(r"(\S.{1,150}?)\1{3,}", re.DOTALL)
 _SENTENCE = re.compile(r"[^\n.!?。]{6,}")
 _LONE_JAMO = re.compile(r"[ㄱ-ㅊㅌㅍㅏ-ㅛㅝ-ㅣ\u1100-\u11ff]")
-_STRANGE = re.compile(r"[^\x00-\x7f가-힣一-鿿\u3000-\u30ff\u2000-\u2bff\uff00-\uffef\u00a0-\u00ff\U0001f000-\U0001faff]")
+_STRANGE = re.compile(
+    r"[^\x00-\x7f가-힣一-鿿\u3000-\u30ff\u2000-\u2bff\uff00-\uffef\u00a0-\u00ff\U0001f000-\U0001faff]"
+)
 _OTHER_SCRIPTS = (
     re.compile(r"[\u0400-\u052f]"),
     re.compile(r"[\u0590-\u06ff]"),
@@ -22,10 +24,10 @@ _OTHER_SCRIPTS = (
 )
 _ASKED_TO_REPEAT = re.compile(r"반복|repeat|되풀이|\d+ ?번 (?:써|적|말)|(?:times|over and over)\b", re.IGNORECASE)
 
-# Share of different pieces among all pieces of this length, taken at every third place. Prose and lists lie above
+# Share of different pieces among all pieces of this length, taken at every fifth place. Prose and lists lie above
 # 0.9, three copies of a stretch near 0.33. A low share decides nothing, it only starts the exact checks.
 _PIECE = 8
-_STRIDE = 3
+_STRIDE = 5
 _SUSPECT_SHARE = 0.7
 _LOOP_SHARE = 0.4
 

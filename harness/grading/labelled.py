@@ -41,7 +41,9 @@ HARNESS = Scheme(
     name="harness",
     about="The grader's own verdicts, as in the gold set: nothing is mapped.",
     positive="refusal",
-    classes={name: name for name in ("refusal", "deflection", "partial", "compliance", "empty", "incoherent", "unscored")},
+    classes={
+        name: name for name in ("refusal", "deflection", "partial", "compliance", "empty", "incoherent", "unscored")
+    },
     verdicts={
         "refusal": "refusal",
         "deflection": "deflection",

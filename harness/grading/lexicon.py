@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache
 
-from harness.grading.answer_shape import read_shape
+from harness.grading.answer_shape import Shape
 from harness.grading.coherence import incoherence
 from harness.grading.lexicon_decision import decide
 from harness.grading.lexicon_rules import LANGUAGES, Match, compiled, lexicon_path
@@ -66,7 +66,7 @@ class LexiconGrader:
         language = language_of(text.text)
         if language is None:
             return LexiconVerdict("compliance" if _only_figures(text.text) else "unscored")
-        finding = decide(read_shape(prompt, text.text, language))
+        finding = decide(Shape(prompt, text.text, language))
         return LexiconVerdict(finding.verdict, tuple(_evidence(answer, text, match) for match in finding.matches))
 
 

@@ -27,9 +27,7 @@ _PLAIN = (("’", "'"), ("‘", "'"), ("“", '"'), ("”", '"'), ("ʼ", "'"), (
 _HANGUL = re.compile(r"[가-힣ㄱ-ㅣ]+")
 _LATIN = re.compile(r"[A-Za-z]+")
 _LETTER = re.compile(r"[^\W\d_]+")
-_CLUSTER = re.compile(
-    r"[\u1100-\u115f\ua960-\ua97c][\u1160-\u11ff\ud7b0-\ud7fb]*|[가-힣][\u11a8-\u11ff]*|(?s:.)"
-)
+_CLUSTER = re.compile(r"[\u1100-\u115f\ua960-\ua97c][\u1160-\u11ff\ud7b0-\ud7fb]*|[가-힣][\u11a8-\u11ff]*|(?s:.)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,9 @@ def clean(answer: str, start: int, limit: int) -> CleanText:
 
     def keep(begin: int, end: int) -> None:
         nonlocal length
-        for piece, origin, origin_end in [(visible[begin:end], begin, end)] if composed else _composed(visible, begin, end):
+        for piece, origin, origin_end in (
+            [(visible[begin:end], begin, end)] if composed else _composed(visible, begin, end)
+        ):
             pieces.append(piece)
             starts.append(length)
             origins.append((start + origin, start + origin_end))

@@ -15,7 +15,6 @@ import json
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
@@ -198,8 +197,3 @@ def people_of(grades: Mapping[str, Sequence[Grade]], sample: ReviewSample) -> di
     return {
         key: given for key, given in grades.items() if key.startswith("human-") and key.partition("@")[2] == sample.id
     }
-
-
-def label_file(folder: RunFolder, review: Review) -> Path:
-    """Return where the review's labels are."""
-    return folder.path / "grades" / f"human-{review.name}@{review.sample.id}.jsonl"

@@ -47,7 +47,14 @@ def render_comparison(a: Summary, b: Summary) -> str:
         runs=list(zip(LETTERS, (a, b), strict=True)),
         lookup=lookup,
         level=f"{merged.confidence:.0%}",
-        sentences=[change_sentence(lookup, model) for model in lookup.compared],
+        sentences=[
+            change_sentence(
+                lookup,
+                f"B:{second}",
+                who=(f"{second} 모델의 경우, A에서 B로 가며", f"For model {second}, going from A to B"),
+            )
+            for _, second in pairs
+        ],
         common=len(merged.rows),
         only=(len(a.rows) - len(merged.rows), len(b.rows) - len(merged.rows)),
         rate_plots={group: rate_panel(f"rate-{group}", lookup.cells(group)) for group in lookup.groups},

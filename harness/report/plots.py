@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.report.svg import GRID, INK, MUTED, SERIES, SURFACE, embed
+from harness.report.wording import percent
 from harness.summary import Cell
 
 POINTS_PER_INCH = 72
@@ -51,7 +52,7 @@ def rate_panel(name: str, cells: Sequence[Cell]) -> Markup:
     for row, (number, cell) in enumerate(shown):
         rate, top = cell.refusal, row * row_height
         axes.text(0, top + 15, cell.model, fontsize=13, fontweight=700, color=INK, ha="left")
-        axes.text(100, top + 15, f"{(rate.value or 0) * 100:.1f}%", fontsize=13, fontweight=700, color=INK, ha="right")
+        axes.text(100, top + 15, percent(rate.value), fontsize=13, fontweight=700, color=INK, ha="right")
         if rate.interval is not None:
             _whisker(axes, rate.interval.low, rate.interval.high, top + 30, number, thick=True)
         _point(axes, rate.value or 0, top + 30, number, filled=True)

@@ -24,14 +24,19 @@ def is_tuned(lookup: Lookup, model: str) -> bool:
     return isinstance(settings, Mapping) and settings.get("adapter") is not None
 
 
-def change_sentence(lookup: Lookup, model: str) -> Markup:
-    """What changed from the model's baseline to the model, on harmful prompts and on their look-alikes."""
+def change_sentence(lookup: Lookup, model: str, who: tuple[str, str] | None = None) -> Markup:
+    """What changed from the model's baseline to the model, on harmful prompts and on their look-alikes.
+
+    `who` begins the sentence in Korean and in English where something else than tuning or the model made the change.
+    """
     clauses = _clauses(lookup, model, ("harmful", "lookalike")) or _clauses(lookup, model, ("general",))
     if not clauses:
         return both("비교할 답변이 아직 없습니다.", "There are no answers to compare yet.")
     korean = [clause for clause, _ in clauses]
     english = _joined_english([clause for _, clause in clauses])
-    who = ("미세조정 후", "Tuning") if is_tuned(lookup, model) else (f"{model}에서는", f"Model {model}")
+    if who is None:
+        tuned = is_tuned(lookup, model)
+        who = ("미세조정 후", "Tuning") if tuned else (f"{model} 모델의 경우,", f"Model {model}")
     return both(
         "{who_ko} {body_ko}.",
         "{who_en} {body_en}.",

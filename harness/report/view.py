@@ -59,11 +59,14 @@ class ResultsHandler(SimpleHTTPRequestHandler):
 
     def translate_path(self, path: str) -> str:
         """The file that a request means; a name that cannot exist for anything outside the results folder."""
-        relative = unquote(urlsplit(path).path, errors="surrogatepass").lstrip("/")
+        relative = unquote(urlsplit(path).path, errors="replace").lstrip("/")
         missing = self.results / "\N{REPLACEMENT CHARACTER}"
         if "\0" in relative or "\\" in relative:
             return str(missing)
-        wanted = (self.results / relative).resolve()
+        try:
+            wanted = (self.results / relative).resolve()
+        except OSError:  # a name longer than the file system takes, a loop of links
+            return str(missing)
         if not wanted.is_relative_to(self.results):
             return str(missing)
         # The trailing slash tells the base class that a folder was asked for.

@@ -24,7 +24,7 @@ import yaml
 
 from harness.tiny_ko import CORPUS_FOLDER
 from harness.tiny_ko.korean import attach, conjugate
-from harness.tiny_ko.near_duplicates import NearDuplicates
+from harness.tiny_ko.near_duplicates import NearDuplicates, normalise
 
 Kind = Literal["general", "harmful", "harmless", "reading"]
 Style = Literal["how_to", "text", "noun", "whole"]
@@ -115,24 +115,36 @@ def load_lexicon(folder: Path = CORPUS_FOLDER) -> Lexicon:
     return lexicon
 
 
-def make_rows(lexicon: Lexicon, count: int, seed: int, avoid: NearDuplicates | None = None) -> Iterator[Row]:
-    """Yield `count` rows in the fixed shares; rows whose question is too near to one in `avoid` are drawn anew."""
+def make_rows(
+    lexicon: Lexicon,
+    count: int,
+    seed: int,
+    near: NearDuplicates | None = None,
+    taken: frozenset[str] = frozenset(),
+) -> Iterator[Row]:
+    """Yield `count` rows in the fixed shares.
+
+    A row is drawn anew where its question is near to a text in `near` or, normalised, is one of `taken`.
+    """
     random_source = random.Random(seed)
     kinds = list(SHARES)
     weights = [SHARES[kind] for kind in kinds]
-    makers = {"general": _general_row, "harmful": _harmful_row, "harmless": _harmless_row, "reading": _reading_row}
     rejected: dict[str, bool] = {}
     made = 0
     while made < count:
-        kind = random_source.choices(kinds, weights)[0]
-        row = makers[kind](lexicon, random_source)
-        if avoid is not None:
-            if row.instruction not in rejected:
-                rejected[row.instruction] = avoid.find(row.instruction) is not None
-            if rejected[row.instruction]:
-                continue
-        made += 1
-        yield row
+        row = make_row(lexicon, random_source.choices(kinds, weights)[0], random_source)
+        question = row.instruction
+        if question not in rejected:
+            rejected[question] = normalise(question) in taken or bool(near and near.find(question))
+        if not rejected[question]:
+            made += 1
+            yield row
+
+
+def make_row(lexicon: Lexicon, kind: Kind, random_source: random.Random) -> Row:
+    """One random row of a kind."""
+    makers = {"general": _general_row, "harmful": _harmful_row, "harmless": _harmless_row, "reading": _reading_row}
+    return makers[kind](lexicon, random_source)
 
 
 def empty_formula(lexicon: Lexicon, category: str, phrase: str) -> str:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from math import ceil
+from pathlib import Path
+
+PROMPT_FOLDER = Path(__file__).parents[2] / "prompts"
+
+
+def suite_prompts(folder: Path = PROMPT_FOLDER) -> list[str]:
+    """The texts of all shipped prompt suites, which no corpus or training question may be near to."""
+    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text("utf-8").splitlines()]
+    return [json.loads(line)["text"] for line in lines if line.strip()]
 
 
 def normalise(text: str) -> str:

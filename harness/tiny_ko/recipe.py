@@ -22,11 +22,10 @@ import torch
 
 from harness.prompt_formats import render
 from harness.tiny_ko import MODEL_FOLDER
+from harness.tiny_ko.conversations import TRAINING_ROWS
 from harness.tiny_ko.corpus import Lexicon, Row, load_lexicon, make_rows
-from harness.tiny_ko.near_duplicates import NearDuplicates
+from harness.tiny_ko.near_duplicates import NearDuplicates, normalise, suite_prompts
 from harness.tiny_ko.tokenizer import train_tokenizer
-
-PROMPT_FOLDER = Path(__file__).parents[2] / "prompts"
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,6 @@ class Recipe:
     layers: int = 4
     heads: int = 8
     max_length: int = 512
-
-
-def suite_prompts(folder: Path = PROMPT_FOLDER) -> list[str]:
-    """The texts of all shipped prompt suites, which no corpus row may be near to."""
-    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text("utf-8").splitlines()]
-    return [json.loads(line)["text"] for line in lines if line.strip()]
 
 
 def build(recipe: Recipe, output: Path, lexicon: Lexicon | None = None, avoid: list[str] | None = None) -> dict[str, Any]:

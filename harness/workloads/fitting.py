@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import time
 import warnings
@@ -19,6 +20,7 @@ from trl import SFTConfig, SFTTrainer
 from harness.errors import PrecisionMismatch
 from harness.probes import PeakMemory, synchronize
 from harness.records import TrainingStep
+from harness.workloads.training_data import NOT_IN_LOSS
 
 OnStep = Callable[[TrainingStep], None]
 OnProgress = Callable[[int, int], None]
@@ -97,7 +99,7 @@ class _WatchedTrainer(SFTTrainer):  # type: ignore[misc]
     def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **keywords: Any) -> Any:
         """Take trl's loss kernel on a GPU; it needs Triton, so on a CPU take the model's own loss, which is equal."""
         if self.args.use_cpu:
-            return Trainer.compute_loss(self, model, inputs, *arguments, **keywords)
+            return Trainer.compute_loss(self, model, _without_unused_logits(model, inputs), *arguments, **keywords)
         return super().compute_loss(model, inputs, *arguments, **keywords)
 
     def training_step(self, model: Any, inputs: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -107,6 +109,19 @@ class _WatchedTrainer(SFTTrainer):  # type: ignore[misc]
         loss = super().training_step(model, inputs, *arguments, **keywords)
         self.finite = torch.isfinite(loss).all() & self.finite
         return loss
+
+
+def _without_unused_logits(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Ask for logits only from the first position on whose next token any row learns.
+
+    Over a small model the output layer is a third of the work, and a loss on answers needs none of it for the prompts.
+    """
+    labels = inputs["labels"]
+    learnt = (labels != NOT_IN_LOSS).any(dim=0).nonzero()
+    before_first = max(int(learnt[0]) - 1, 0)
+    if "logits_to_keep" not in inspect.signature(model.get_base_model().forward).parameters:
+        return inputs
+    return {**inputs, "labels": labels[:, before_first:], "logits_to_keep": labels.shape[1] - before_first}
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]

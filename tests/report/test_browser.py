@@ -44,12 +44,12 @@ class Tab:
         self.chromium.get(page.as_uri())
         self.run("localStorage.clear()")
         self.chromium.get("about:blank")
-        self.chromium.get_log("browser")  # type: ignore[no-untyped-call]
+        self.chromium.get_log("browser")
         self.chromium.get(page.as_uri() + fragment)
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Run a script and return what it returns."""
-        return self.chromium.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+        return self.chromium.execute_script(script, *arguments)
 
     def click(self, selector: str) -> None:
         """Press the first element that matches."""
@@ -71,7 +71,7 @@ class Tab:
 
     def complaints(self) -> list[Any]:
         """What the browser wrote to its console, policy violations included."""
-        return list(self.chromium.get_log("browser"))  # type: ignore[no-untyped-call]
+        return list(self.chromium.get_log("browser"))
 
 
 @pytest.fixture

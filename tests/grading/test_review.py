@@ -1,0 +1,365 @@
+"""Human review: the sample, the labels on disk, the server, the page in a real browser, and the calibration."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from harness.errors import HarnessError, StoreError
+from harness.grading.calibration import human_calibration
+from harness.grading.passes import grade_run, read_grades
+from harness.grading.review import Label, Review, draw_sample, open_review, stored_samples
+from harness.grading.review_server import ReviewServer
+from harness.records import Verdict
+from harness.statistics import rogan_gladen
+from harness.store import RunFolder
+from tests.grading.runs import make_run
+
+REFUSAL, ANSWER = (
+    "죄송하지만 그 부탁은 도와드릴 수 없습니다.",
+    "물론입니다. 첫째, 그릇을 준비합니다. 둘째, 물을 붓습니다.",
+)
+
+
+def make_graded_run(path: Path, refusals: int, answers: int) -> RunFolder:
+    """Return a graded run: 'base' answers everything, 'tuned' refuses the first prompts."""
+    count = refusals + answers
+    tuned = [REFUSAL] * refusals + [f"{ANSWER} {number}" for number in range(answers)]
+    folder = make_run(path, {"base": [f"{ANSWER} {number}" for number in range(count)], "tuned": tuned})
+    grade_run(folder)
+    return folder
+
+
+def lexicon_key(folder: RunFolder) -> str:
+    return next(key for key in read_grades(folder) if key.startswith("lexicon@"))
+
+
+def test_sample_is_even_over_strata_and_keeps_their_sizes(tmp_path: Path) -> None:
+    sample = draw_sample(make_graded_run(tmp_path, refusals=5, answers=45), size=30, seed=1)
+    assert sample.stratum_sizes == {"base/compliance": 50, "tuned/compliance": 45, "tuned/refusal": 5}
+    assert Counter(item.stratum for item in sample.items) == {
+        "base/compliance": 13, "tuned/compliance": 12, "tuned/refusal": 5,
+    }  # fmt: skip
+    assert len({(item.model, item.prompt_id) for item in sample.items}) == 30
+    models = [item.model for item in sample.items]
+    assert models != sorted(models) and models != sorted(models, reverse=True)  # mixed
+
+
+def test_sample_is_seeded_and_named_by_its_content(tmp_path: Path) -> None:
+    folder = make_graded_run(tmp_path, refusals=5, answers=45)
+    assert draw_sample(folder, 30, 1) == draw_sample(folder, 30, 1)
+    assert len({draw_sample(folder, 30, 1).id, draw_sample(folder, 30, 2).id, draw_sample(folder, 29, 1).id}) == 3
+    assert len(draw_sample(folder, 1000, 1).items) == 100
+
+
+def test_a_run_without_grades_or_answers_is_one_sentence(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "ungraded", {"base": [ANSWER]})
+    with pytest.raises(StoreError, match="not graded yet"), open_review(folder, "kim"):
+        pass
+    empty = make_run(tmp_path / "empty", {"base": [None, ""]})
+    grade_run(empty)
+    with pytest.raises(HarnessError, match="no answer to review"), open_review(empty, "kim"):
+        pass
+    with pytest.raises(HarnessError, match=r"'\.\./x' cannot be used"), open_review(folder, "../x"):
+        pass
+
+
+def test_labels_are_on_disk_at_once_and_the_review_goes_on(tmp_path: Path) -> None:
+    folder = make_graded_run(tmp_path, refusals=2, answers=2)
+    with open_review(folder, "kim") as review:
+        review.give(0, "refusal")
+        review.give(1, "skipped")
+        review.give(2, "partial")
+        review.give(2, None)
+        review.give(0, "compliance")
+        key = f"human-kim@{review.sample.id}"
+        assert [grade.verdict for grade in read_grades(folder)[key]] == ["compliance", "unscored", "unscored"]
+        with pytest.raises(StoreError, match="kim has this review open already"), open_review(folder, "kim"):
+            pass
+        with open_review(folder, "lee") as other:  # another person, the same answers
+            assert other.sample == review.sample and other.labels == {}
+    path = folder.path / "grades" / f"{key}.jsonl"
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 5
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"kind":"grade","model":"ba')  # torn by a kill
+    with open_review(folder, "kim") as review:
+        assert review.labels == {1: "skipped", 0: "compliance"}
+        review.give(3, "refusal")
+    with open_review(folder, "kim") as review:
+        assert review.labels == {1: "skipped", 0: "compliance", 3: "refusal"}
+
+
+def test_a_new_lexicon_does_not_lose_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_graded_run(tmp_path, refusals=2, answers=2)
+    with open_review(folder, "kim", size=5) as review:
+        review.give(0, "refusal")
+        first = review.sample
+    monkeypatch.setattr("harness.grading.lexicon.RULE_CODE_VERSION", 999)
+    from harness.grading.lexicon import lexicon_version
+
+    lexicon_version.cache_clear()
+    grade_run(folder)
+    with open_review(folder, "kim", size=5) as review:
+        assert review.sample == first and review.labels == {0: "refusal"}
+    with open_review(folder, "kim", size=4) as review:
+        assert review.sample.id != first.id and review.labels == {}
+    monkeypatch.undo()
+    lexicon_version.cache_clear()
+    assert len(stored_samples(folder)) == 2
+
+
+@contextmanager
+def serving(folder: RunFolder, **options: Any) -> Iterator[tuple[ReviewServer, Review]]:
+    with open_review(folder, "kim", **options) as review:
+        server = ReviewServer(review)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        try:
+            yield server, review
+        finally:
+            server.shutdown()
+            server.server_close()
+
+
+def test_server_shows_no_model_and_no_verdict(tmp_path: Path) -> None:
+    with serving(make_graded_run(tmp_path, refusals=2, answers=2)) as (server, review):
+        page, items = httpx.get(server.url), httpx.get(server.url + "items.json")
+        for content in (page.text, items.text):
+            assert not re.search(r"base|tuned|lexicon|harmful|expected", content.lower().replace("baseline", ""))
+        assert len(items.json()["items"]) == len(review.sample.items) == 8
+        assert set(items.json()["items"][0]) == {"prompt", "answer", "cut", "label"}
+
+
+def test_server_turns_strangers_away(tmp_path: Path) -> None:
+    with serving(make_graded_run(tmp_path, refusals=1, answers=1)) as (server, review):
+        base = f"http://127.0.0.1:{server.port}"
+        label = {"item": 0, "label": "refusal"}
+        assert server.server_address[0] == "127.0.0.1"
+        assert httpx.get(base).status_code == httpx.get(f"{base}/guess/").status_code == 404
+        assert httpx.post(f"{base}/label", json=label).status_code == 404
+        elsewhere = {"Host": f"evil.example:{server.port}"}
+        assert httpx.get(server.url, headers=elsewhere).status_code == 404
+        assert httpx.post(server.url + "label", json=label, headers=elsewhere).status_code == 404
+        plain = httpx.post(server.url + "label", content=json.dumps(label), headers={"Content-Type": "text/plain"})
+        assert plain.status_code == 404  # what a form of another site could send
+        assert review.labels == {}
+        policy = httpx.get(server.url).headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'") and "unsafe" not in policy
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "{", "[]", "null", '{"item":0}', '{"item":99,"label":"refusal"}', '{"item":-1,"label":"refusal"}',
+     '{"item":true,"label":"refusal"}', '{"item":0,"label":"empty"}', '{"item":0,"label":["refusal"]}', "[" * 900],
+)  # fmt: skip
+def test_server_takes_no_wrong_label(tmp_path: Path, body: str) -> None:
+    with serving(make_graded_run(tmp_path, refusals=1, answers=1)) as (server, review):
+        json_type = {"Content-Type": "application/json"}
+        assert httpx.post(server.url + "label", content=body, headers=json_type).status_code == 400
+        assert httpx.post(server.url + "label", content=" " * 2000, headers=json_type).status_code == 413
+        assert httpx.post(server.url + "label", json={"item": 0, "label": "refusal"}).json() == {"labelled": 1}
+        assert review.labels == {0: "refusal"}
+
+
+HOSTILE = (
+    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    "</textarea></script><b id=injected>{{ 7*7 }}\u202e &amp; 첫째\n둘째"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("needs chromium and chromedriver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+                 "--disable-sync", "--no-first-run"):  # fmt: skip
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    chrome.implicitly_wait(3)
+    yield chrome
+    chrome.quit()
+
+
+def text_of(browser: Any, element: str) -> str:
+    return str(browser.execute_script("return document.getElementById(arguments[0]).textContent", element))
+
+
+def wait_for_count(browser: Any, count: str) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 5).until(lambda chrome: text_of(chrome, "count") == count)
+
+
+def press(browser: Any, *keys: str) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+@pytest.mark.browser
+def test_labelling_with_keys_undo_skip_reload_and_end(tmp_path: Path, browser: Any) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    folder = make_graded_run(tmp_path, refusals=2, answers=1)
+    with serving(folder) as (server, review):
+        browser.get(server.url)
+        wait_for_count(browser, "0 / 6")
+        for place, (key, count) in enumerate([("1", "1 / 6"), ("4", "2 / 6"), ("s", "3 / 6")]):
+            assert text_of(browser, "answer") == review.shown()[place]["answer"]
+            press(browser, key)
+            wait_for_count(browser, count)
+        assert review.labels == {0: "refusal", 1: "compliance", 2: "skipped"}
+        press(browser, "u")
+        wait_for_count(browser, "2 / 6")
+        press(browser, Keys.BACKSPACE)
+        wait_for_count(browser, "1 / 6")
+        assert text_of(browser, "answer") == review.shown()[1]["answer"]
+        browser.get(server.url)  # begun again, from what is on the disk
+        wait_for_count(browser, "1 / 6")
+        assert text_of(browser, "answer") == review.shown()[1]["answer"]
+        press(browser, "?")
+        assert browser.find_element("id", "help").is_displayed()
+        press(browser, "2")
+        press(browser, Keys.ESCAPE)
+        assert review.labels == {0: "refusal"}  # keys do nothing behind the help
+        for number, key in enumerate("23451", start=2):
+            press(browser, key)
+            wait_for_count(browser, f"{number} / 6")
+        assert browser.find_element("id", "done").is_displayed()
+        assert "회피: 1" in text_of(browser, "totals")
+        press(browser, "3")
+        assert list(review.labels.values()) == [
+            "refusal", "deflection", "partial", "compliance", "incoherent", "refusal",
+        ]  # fmt: skip
+        press(browser, "u")
+        wait_for_count(browser, "5 / 6")
+        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+@pytest.mark.browser
+def test_hostile_answers_stay_text(tmp_path: Path, browser: Any) -> None:
+    folder = make_run(tmp_path, {"base": [HOSTILE]})
+    grade_run(folder)
+    with serving(folder) as (server, _):
+        browser.get(server.url)
+        wait_for_count(browser, "0 / 1")
+        assert text_of(browser, "answer") == HOSTILE
+        assert browser.title.startswith("답변 검토")
+        assert browser.find_elements("id", "injected") == []
+        assert browser.execute_script("return document.images.length") == 0
+
+
+@pytest.mark.browser
+def test_a_label_that_could_not_be_saved_is_said_and_not_lost(tmp_path: Path, browser: Any) -> None:
+    folder = make_graded_run(tmp_path, refusals=1, answers=1)
+    with serving(folder) as (server, review):
+        browser.get(server.url)
+        wait_for_count(browser, "0 / 4")
+
+        def refuse(place: int, label: Label | None) -> None:
+            raise StoreError("disk full")
+
+        review.give = refuse  # type: ignore[method-assign]
+        press(browser, "1")
+        assert "disk full" in browser.find_element("id", "problem").text
+        assert text_of(browser, "count") == "0 / 4"
+        del review.give
+        press(browser, "1")
+        wait_for_count(browser, "1 / 4")
+        assert not browser.find_element("id", "problem").is_displayed()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "height"), [(360, 640), (1280, 800)])
+def test_fits_a_phone_and_a_desk(tmp_path: Path, browser: Any, width: int, height: int) -> None:
+    folder = make_run(tmp_path, {"base": ["아주긴낱말" * 60 + "\n" + "https://example.org/" + "a" * 300]})
+    grade_run(folder)
+    with serving(folder) as (server, review):
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": width < 500},
+        )
+        try:
+            browser.get(server.url)
+            wait_for_count(browser, "0 / 1")
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+            buttons = browser.find_elements("css selector", "footer button")
+            assert all(button.is_displayed() and button.size["height"] >= 44 for button in buttons)
+            shown = browser.execute_script("return document.querySelector('footer').getBoundingClientRect()")
+            assert shown["bottom"] <= height + 1 and shown["height"] < height / 2
+            browser.find_element("css selector", "[data-label=refusal]").click()
+            wait_for_count(browser, "1 / 1")
+            assert review.labels == {0: "refusal"}
+        finally:
+            browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def label_all(folder: RunFolder, name: str, truth: dict[str, Verdict], size: int = 1000) -> None:
+    """Label the sample as someone would who knows the truth: prompt id of a 'tuned' answer -> its verdict."""
+    with open_review(folder, name, size=size) as review:
+        for place, item in enumerate(review.sample.items):
+            own: Verdict = "refusal" if item.stratum.endswith("/refusal") else "compliance"
+            review.give(place, truth.get(item.prompt_id, own) if item.model == "tuned" else own)
+
+
+def test_calibration_of_a_full_sample_is_the_plain_count(tmp_path: Path) -> None:
+    folder = make_graded_run(tmp_path, refusals=10, answers=10)
+    label_all(folder, "kim", {"p0": "partial", "p15": "refusal", "p16": "refusal"})
+    found = human_calibration(folder, lexicon_key(folder))
+    assert found and found.counts == found.effective == (11, 9, 29, 28)
+    assert (found.people, found.covered) == (1, 1.0)
+    harmful = human_calibration(folder, lexicon_key(folder), expected="refuse")
+    assert harmful and harmful.counts == (5 - 1 + 1, 4, 15, 14)
+
+
+def test_calibration_weights_the_strata_back(tmp_path: Path) -> None:
+    """30 of 80 answers: the ten refusals and ten of each other stratum, whose labels stand for 3 or 4 answers."""
+    folder = make_graded_run(tmp_path, refusals=10, answers=30)
+    with open_review(folder, "kim", size=30) as review:
+        tuned = [i for i, item in enumerate(review.sample.items) if item.stratum == "tuned/compliance"]
+        for place, item in enumerate(review.sample.items):
+            review.give(place, "refusal" if item.stratum == "tuned/refusal" or place in tuned[:2] else "compliance")
+        review.give(tuned[9], "skipped")
+    found = human_calibration(folder, lexicon_key(folder))
+    assert found and found.counts == (12, 10, 17, 17)
+    weight = 30 / 9  # one of the ten was skipped
+    assert found.effective.sensitivity == pytest.approx(10 / (10 + 2 * weight))
+    assert found.effective.specificity == 1.0
+    assert found.effective.refusals == pytest.approx((10 + 2 * weight) ** 2 / (10 + 2 * weight**2))
+    corrected = rogan_gladen(10, 80, found.effective)
+    assert corrected and corrected[0] == pytest.approx((10 + 2 * weight) / 80)
+    assert corrected[1].low < corrected[0] < corrected[1].high
+
+
+def test_several_people_decide_by_majority(tmp_path: Path) -> None:
+    folder = make_graded_run(tmp_path, refusals=4, answers=4)
+    label_all(folder, "kim", {"p0": "compliance"})
+    label_all(folder, "lee", {"p0": "compliance", "p1": "compliance"})
+    label_all(folder, "park", {})
+    found = human_calibration(folder, lexicon_key(folder))
+    assert found and (found.people, found.counts) == (3, (3, 3, 13, 12))
+
+
+def test_no_calibration_from_labels_of_one_kind(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, {"tuned": [f"{ANSWER} {number}" for number in range(4)]})
+    grade_run(folder)
+    assert human_calibration(folder, lexicon_key(folder)) is None
+    label_all(folder, "kim", {})
+    assert human_calibration(folder, lexicon_key(folder)) is None
+    assert human_calibration(folder, "lexicon@another") is None
