@@ -43,6 +43,8 @@ class Dispatcher:
             training_folder=str(self.training_folder(job.training)) if job.training else None,
             data_place=str(loaded.resolve(data_path)) if data_path else None,
             sampling=suite.sampling,
+            lm_eval=suite.lm_eval if job.kind == "lm_eval" else None,
+            task_folders=self._task_folders(job),
             prompts=self._texts(job),
             finished_batches=finished_batches,
             stream=self.stream,
@@ -61,6 +63,12 @@ class Dispatcher:
         if adapter.trained_by:
             return str(self.training_folder(adapter.trained_by)), self.plan.training_hashes[adapter.trained_by]
         return self.loaded.locate(adapter.path or ""), self.plan.adapter_hashes[model]
+
+    def _task_folders(self, job: Job) -> tuple[str, ...]:
+        section = self.loaded.suite.lm_eval
+        if job.kind != "lm_eval" or section is None:
+            return ()
+        return tuple(str(self.loaded.resolve(folder)) for folder in section.task_folders)
 
     def _texts(self, job: Job) -> dict[str, str]:
         wanted = {prompt_id for batch in job.batches for prompt_id in batch}

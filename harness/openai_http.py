@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 
@@ -30,14 +30,22 @@ _TRANSIENT_STATUS = frozenset({408, 425, 429})
 
 @dataclass(frozen=True)
 class Completion:
-    """One reply. Token counts are the server's; None where it gives none. `seconds` is the last attempt's alone."""
+    """One reply. Token counts are the server's; None where it gives none. `seconds` is the last attempt's alone.
+
+    `arrival_seconds` are the times from sending the request to each piece of text, where the reply was streamed: the
+    first is the time to first token. A piece holds one token or several, as the server pleases.
+    """
 
     text: str
     finish_reason: str
     prompt_tokens: int | None
     completion_tokens: int | None
-    seconds: float
-    retries: int
+    arrival_seconds: tuple[float, ...] = ()
+    seconds: float = 0.0
+    retries: int = 0
+
+
+_Reader = Callable[[httpx.Response, float], Awaitable[Completion]]
 
 
 class RequestFailed(Exception):
@@ -81,6 +89,20 @@ class _Reply(BaseModel):
     usage: _Usage | None = None
 
 
+class _Delta(BaseModel):
+    content: str | None = None
+
+
+class _EventChoice(BaseModel):
+    delta: _Delta = _Delta()
+    finish_reason: str | None = None
+
+
+class _Event(BaseModel):
+    choices: list[_EventChoice]
+    usage: _Usage | None = None
+
+
 class ChatClient:
     """Sends chat requests to one endpoint; how many at once is the caller's matter. An asynchronous context manager."""
 
@@ -118,6 +140,17 @@ class ChatClient:
 
         RequestFailed when all attempts failed, or at once where asking again cannot help.
         """
+        return await self._insist(body, self._whole_reply)
+
+    async def stream(self, body: Mapping[str, JsonValue]) -> Completion:
+        """Like `complete`, but let the server send the reply in pieces, and note when each came.
+
+        A stream that breaks off before its finish reason is a failed attempt; the next one starts from nothing.
+        """
+        streaming: dict[str, JsonValue] = {"stream": True, "stream_options": {"include_usage": True}}
+        return await self._insist({**body, **streaming}, self._streamed_reply)
+
+    async def _insist(self, body: Mapping[str, JsonValue], read: _Reader) -> Completion:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._attempts),
             wait=self._wait_seconds,
@@ -129,56 +162,96 @@ class ChatClient:
             async for attempt in retrying:
                 with attempt:
                     retries += 1
-                    reply, seconds = await self._attempt(body)
+                    completion = await self._attempt(body, read)
         except RequestFailed as error:
             error.retries = retries
             raise
-        choice, usage = reply.choices[0], reply.usage or _Usage()
-        return Completion(
-            text=choice.message.content or choice.message.refusal or "",
-            finish_reason=choice.finish_reason or "unknown",
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            seconds=seconds,
-            retries=retries,
-        )
+        return replace(completion, retries=retries)
 
     def _wait_seconds(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         asked_for = error.retry_after_seconds if isinstance(error, RequestFailed) else 0.0
         return asked_for + float(self._backoff(state))
 
-    async def _attempt(self, body: Mapping[str, JsonValue]) -> tuple[_Reply, float]:
+    async def _attempt(self, body: Mapping[str, JsonValue], read: _Reader) -> Completion:
         started = time.monotonic()
         try:
             async with (
                 asyncio.timeout(self._timeout_seconds),
                 self._http.stream("POST", self._url, json=body) as response,
             ):
-                text = await self._read(response)
+                if not response.is_success:
+                    raise _refused(response, await self._text(response))
+                completion = await read(response, started)
         except TimeoutError as error:
             reason = f"no whole reply within {self._timeout_seconds:g} seconds"
             raise RequestFailed(reason, transient=True) from error
         except httpx.RequestError as error:
             raise RequestFailed(f"{type(error).__name__}: {error}", transient=True) from error
-        if not response.is_success:
-            raise _refused(response, text)
-        try:
-            return _Reply.model_validate_json(text), time.monotonic() - started
-        except ValidationError as error:
-            raise RequestFailed("the reply is not a chat completion", reply=text, status=200, transient=True) from error
+        return replace(completion, seconds=time.monotonic() - started)
 
-    async def _read(self, response: httpx.Response) -> str:
-        """Read the body, without the API key should the server repeat it."""
+    async def _whole_reply(self, response: httpx.Response, started: float) -> Completion:
+        text = await self._text(response)
+        try:
+            reply = _Reply.model_validate_json(text)
+        except ValidationError as error:
+            raise _no_reply(text) from error
+        choice, usage = reply.choices[0], reply.usage or _Usage()
+        return Completion(
+            text=choice.message.content or choice.message.refusal or "",
+            finish_reason=choice.finish_reason or "unknown",
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+        )
+
+    async def _streamed_reply(self, response: httpx.Response, started: float) -> Completion:
+        """Read server-sent events: lines 'data: {...}', the last one perhaps 'data: [DONE]'."""
+        pieces: list[str] = []
+        arrivals: list[float] = []
+        finish_reason, usage, size = None, _Usage(), 0
+        async for line in response.aiter_lines():
+            size += len(line)
+            if size > LARGEST_REPLY_BYTES:
+                raise RequestFailed(f"the reply is longer than {LARGEST_REPLY_BYTES} bytes")
+            data = self._without_key(line).removeprefix("data:").strip()
+            if not line.startswith("data:") or data == "[DONE]":
+                continue
+            try:
+                event = _Event.model_validate_json(data)
+            except ValidationError as error:
+                raise _no_reply(data) from error
+            usage = event.usage or usage
+            for choice in event.choices[:1]:
+                finish_reason = choice.finish_reason or finish_reason
+                if choice.delta.content:
+                    pieces.append(choice.delta.content)
+                    arrivals.append(time.monotonic() - started)
+        if finish_reason is None:
+            raise _no_reply("".join(pieces))
+        return Completion(
+            text="".join(pieces),
+            finish_reason=finish_reason,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            arrival_seconds=tuple(arrivals),
+        )
+
+    async def _text(self, response: httpx.Response) -> str:
         content = bytearray()
         async for piece in response.aiter_bytes():
             content += piece
             if len(content) > LARGEST_REPLY_BYTES:
                 raise RequestFailed(f"the reply is longer than {LARGEST_REPLY_BYTES} bytes")
-        text = content.decode("utf-8", errors="replace")
+        return self._without_key(content.decode("utf-8", errors="replace"))
+
+    def _without_key(self, text: str) -> str:
         if self._key and len(self._key) >= SHORTEST_SECRET:
-            text = text.replace(self._key, "[API key]")
+            return text.replace(self._key, "[API key]")
         return text
+
+
+def _no_reply(text: str) -> RequestFailed:
+    return RequestFailed("the reply is not a chat completion", reply=text, status=200, transient=True)
 
 
 def _refused(response: httpx.Response, text: str) -> RequestFailed:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from harness.records import Job, JobRecord, Record
-from harness.suite import Model, Sampling, Training
+from harness.suite import LmEval, Model, Sampling, Training
 
 
 class WorkOrder(Record):
@@ -28,6 +28,8 @@ class WorkOrder(Record):
     training_folder: str | None = Field(None, description="adapter cache entry that the training fills")
     data_place: str | None = None
     sampling: Sampling
+    lm_eval: LmEval | None = None
+    task_folders: tuple[str, ...] = Field((), description="absolute folders of lm-eval task files")
     prompts: dict[str, str] = Field({}, description="prompt id -> text")
     finished_batches: frozenset[int] = frozenset()
     stream: bool = False

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from harness.adapter_cache import training_hash
 from harness.content_hash import content_hash
+from harness.lm_eval_tasks import folders_hash
 from harness.records import Environment, Job, JobKind, Prompt, Scalar
-from harness.suite import Adapter, Model, Precision, Suite, Throughput
+from harness.suite import Adapter, LmEval, Model, Precision, Suite, Throughput
 from harness.suite_file import LoadedSuite
 
 AUTO_BATCH_SIZE = 64
@@ -58,6 +59,7 @@ class _Planner:
             "gpus": [gpu.name for gpu in environment.gpus],
             "code": _code_hash(),
         }
+        self.lm_eval_version = environment.packages.get("lm_eval")
         self.model_hashes: dict[str, str] = {}
         self.training_hashes: dict[str, str] = {}
         self.adapter_hashes: dict[str, str] = {}
@@ -66,6 +68,8 @@ class _Planner:
         training = {name: self._training_job(name) for name in self.suite.training}
         jobs = list(training.values())
         jobs += self._generation_jobs(training)
+        if self.suite.lm_eval:
+            jobs += self._lm_eval_jobs(self.suite.lm_eval, training)
         if self.suite.performance.throughput:
             jobs += self._throughput_jobs(self.suite.performance.throughput, training)
         if self.suite.performance.precision:
@@ -98,6 +102,16 @@ class _Planner:
             )
             for name in self.suite.models
             for repeat in range(self.suite.sampling.repeats)
+        ]
+
+    def _lm_eval_jobs(self, section: LmEval, training: Mapping[str, Job]) -> list[Job]:
+        folders = [self.loaded.resolve(folder) for folder in section.task_folders]
+        settings = section.model_dump(exclude={"models", "task_folders"})
+        content = [settings, folders_hash(folders), self.lm_eval_version]
+        return [
+            self._job("lm_eval", name, training, {"tasks": ", ".join(section.tasks)}, content)
+            for name in section.models or self.suite.models
+            if self.suite.models[name].backend != "scripted"
         ]
 
     def _throughput_jobs(self, throughput: Throughput, training: Mapping[str, Job]) -> list[Job]:

@@ -18,8 +18,10 @@ SCHEMA_VERSION = 1
 
 Scalar = str | int | float | bool | None
 Expected = Literal["refuse", "comply"]
-JobKind = Literal["generate", "throughput", "train", "train_timing"]
+JobKind = Literal["generate", "throughput", "train", "train_timing", "lm_eval"]
 FinishReason = Literal["stop", "length", "error"]
+OverlapKind = Literal["exact", "near_duplicate", "ngram"]
+RowField = Literal["instruction", "input", "instruction and input", "output"]
 Verdict = Literal["refusal", "deflection", "partial", "compliance", "empty", "incoherent", "unscored"]
 
 ADAPTER_FROM_CACHE = "adapter_from_cache"
@@ -156,6 +158,40 @@ class TrainingResult(Record):
     memory_training_bytes: int = Field(description="peak minus before")
 
 
+class TaskResult(Record):
+    """One metric of one lm-eval task or group, as lm-eval computed it. `filter` names the answer extraction used."""
+
+    kind: Literal["task_result"] = "task_result"
+    job_id: str
+    model: str
+    task: str
+    metric: str
+    filter: str
+    value: float
+    stderr: float | None = Field(description="standard error; lm-eval has none for some metrics and groups")
+    n: int = Field(description="questions the metric was computed on")
+    higher_is_better: bool | None
+    group: bool = Field(description="an aggregate of several tasks, which have results of their own")
+    num_fewshot: int | None = None
+    version: str | None = None
+
+
+class TaskSample(Record):
+    """One question of an lm-eval task, with the metrics that have a value of their own for it.
+
+    `doc_id` counts the task's questions from 0; `doc_hash` is lm-eval's hash of the question's contents.
+    """
+
+    kind: Literal["task_sample"] = "task_sample"
+    job_id: str
+    model: str
+    task: str
+    filter: str
+    doc_id: int
+    doc_hash: str
+    scores: dict[str, float]
+
+
 class Event(Record):
     """Something a reader of the results should know, such as a batch halved after running out of memory."""
 
@@ -179,7 +215,15 @@ class JobStatus(Record):
 
 
 JobRecord = Annotated[
-    LoadedModel | Generation | Measurement | TrainingStep | TrainingResult | Event | JobStatus,
+    LoadedModel
+    | Generation
+    | Measurement
+    | TrainingStep
+    | TrainingResult
+    | TaskResult
+    | TaskSample
+    | Event
+    | JobStatus,
     Field(discriminator="kind"),
 ]
 job_record_adapter: TypeAdapter[JobRecord] = TypeAdapter(JobRecord)
@@ -265,6 +309,45 @@ class ReviewSample(Record):
     stratified_by: str = Field(description="grader@version whose verdicts made the strata")
     stratum_sizes: dict[str, int]
     items: tuple[ReviewItem, ...] = Field(description="in the order they are shown")
+
+
+class OverlapPair(Record):
+    """A prompt and a training row that overlap. `row` counts from 1 over the usable rows of the training data.
+
+    `score` is 1 for an exact match, the Jaccard similarity of a near duplicate, and for an n-gram match the longest
+    run in common as a share of the prompt (both counted in letters and digits).
+    """
+
+    prompt_id: str
+    prompt: str
+    training: str
+    row: int
+    field: RowField
+    text: str = Field(description="the row's field, or its part around the match if it is long")
+    kind: OverlapKind
+    score: float
+
+
+class CheckedData(Record):
+    """One source of training rows: `rows` were compared, or none for the reason in `not_checked`."""
+
+    name: str = Field(description="the training step, or the model whose adapter was trained elsewhere")
+    data: str = Field(description="file or hub name as the suite has it")
+    rows: int = 0
+    not_checked: str | None = None
+
+
+class ContaminationReport(Record):
+    """Overlap between training rows and the prompts chosen for a run, looked for before it; contamination.json."""
+
+    excludes: bool = Field(description="prompts that overlap were left out of the run")
+    ngram: int
+    ngram_other_scripts: int
+    threshold: float
+    prompts: int = Field(description="prompts that were compared")
+    data: tuple[CheckedData, ...]
+    rows_by_prompt: dict[str, int] = Field(description="prompt id -> rows that overlap, for prompts that have any")
+    pairs: tuple[OverlapPair, ...] = Field(description="the strongest rows of each prompt, not all of them")
 
 
 class GpuInfo(Record):

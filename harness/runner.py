@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from harness.contamination_check import check_suite, findings, without_overlaps, write_contamination
 from harness.dispatch import Dispatcher
 from harness.environment import describe_environment
 from harness.errors import HarnessError, JobFailed, NotAvailable, PrecisionMismatch, RunInterrupted, StoreError
@@ -39,11 +40,16 @@ class RunOptions:
 def run_suite(suite_file: Path, options: RunOptions, screen: Screen) -> RunFolder:
     """Validate, plan, run what is not done yet, grade, and write the page. Return the run's folder."""
     loaded = load_suite(suite_file, options.overrides)
-    prompts = select_prompts(loaded.prompts, options.limit, options.ids, options.categories)
+    chosen = select_prompts(loaded.prompts, options.limit, options.ids, options.categories)
+    contamination = check_suite(loaded, chosen)
+    for finding in findings(contamination):
+        screen.note(finding, style="yellow")
+    prompts = without_overlaps(chosen, contamination)
     environment = describe_environment()
     plan = make_plan(loaded, prompts, environment)
     folder = _open_run(loaded, prompts, plan, environment, options, screen)
     with folder.exclusive():
+        write_contamination(folder.path, contamination)
         _run_jobs(folder, loaded, plan, environment, options, screen)
         finish_run(folder)
     return folder

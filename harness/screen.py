@@ -96,6 +96,8 @@ def describe_job(job: Job) -> str:
             return f"speed of {job.model}, batch {parameters['batch_size']}{dtype}"
         case "train_timing":
             return f"training speed of {job.model}, {parameters['dtype']}"
+        case "lm_eval":
+            return f"ability of {job.model}: {parameters['tasks']}"
 
 
 def printable(text: str) -> str:

@@ -6,9 +6,11 @@ Reading a file, finding its faults and resolving its paths is `suite_file`'s wor
 
 from __future__ import annotations
 
+from string import Template
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic_core import PydanticCustomError
 
 from harness.records import Verdict
 
@@ -256,6 +258,13 @@ class Judge(Section):
     )
     currency: str = Field("USD", min_length=1, description="Currency of the prices.")
 
+    @field_validator("extra_request")
+    @classmethod
+    def _leaves_the_question_alone(cls, extra: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if taken := sorted({"model", "messages", "stream", "n"} & set(extra)):
+            raise PydanticCustomError("reserved_key", "must not set {key}", {"key": taken[0]})
+        return extra
+
 
 class Guard(Section):
     """A classifier loaded through transformers that grades answers."""
@@ -286,6 +295,15 @@ class Guard(Section):
     batch_size: int = Field(8, ge=1, description="sequence_classifier only: answers per forward pass.")
     max_seq_length: int = Field(512, ge=8, description="Longer texts lose their end, and the grade says so.")
 
+    @field_validator("template")
+    @classmethod
+    def _shows_the_answer(cls, template: str | None) -> str | None:
+        if template is not None:
+            names = Template(template).get_identifiers() if Template(template).is_valid() else []
+            if "answer" not in names or not set(names) <= {"prompt", "answer"}:
+                raise PydanticCustomError("template", "must hold $answer, and no other $name than $prompt ($$ for a $)")
+        return template
+
 
 class Grading(Section):
     """How answers are graded."""
@@ -294,6 +312,50 @@ class Grading(Section):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of all intervals.")
     judges: dict[Name, Judge] = Field({}, description="Language models that grade too; several of them vote.")
     guards: dict[Name, Guard] = Field({}, description="Classifiers that grade too, by name.")
+
+
+class LmEval(Section):
+    """General ability: tasks of the lm-eval library, put to the same models with the same adapter and dtype."""
+
+    tasks: tuple[str, ...] = Field(
+        min_length=1, description="Names or patterns of tasks, groups or tags, e.g. kobest_hellaswag or kmmlu_*."
+    )
+    task_folders: tuple[str, ...] = Field(
+        (), description="Folders of task files (YAML) of your own, relative to this file. They may name Python code."
+    )
+    models: tuple[Name, ...] = Field((), description="Models to test; default: all that are not scripted.")
+    prompt_form: Literal["task", "model"] = Field(
+        "task",
+        description="task puts the text before the model as the task has it, for figures that others can compare; "
+        "model puts that text into the model's prompt_format (for chat_template: lm-eval's apply_chat_template).",
+    )
+    num_fewshot: int | None = Field(
+        None, ge=0, description="Worked examples before each question; default: as the task says."
+    )
+    limit: int | None = Field(None, ge=1, description="Use only the first questions of each task.")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(16, description="Sequences per forward pass.")
+
+
+class Contamination(Section):
+    """Overlap between training rows and prompts. It is looked for before every run, and the page shows the pairs."""
+
+    exclude: bool = Field(
+        False, description="Leave prompts that overlap out of the run; the page says how many and which."
+    )
+    ngram: int = Field(
+        13,
+        ge=8,
+        description="Letters and digits in a row, shared by prompt and row, that count as an overlap in Korean, "
+        "Japanese and Chinese if they are also `threshold` of the prompt. A shorter prompt must be there as a whole.",
+    )
+    ngram_other_scripts: int = Field(50, ge=8, description="The same for prompts in other scripts.")
+    threshold: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share from which texts overlap: the Jaccard similarity of their character n-grams, or what the "
+        "longest run in common makes up of the prompt.",
+    )
 
 
 class Suite(Section):
@@ -308,3 +370,7 @@ class Suite(Section):
     sampling: Sampling = Field(Sampling(), description="How answers are drawn.")
     grading: Grading = Field(Grading(), description="How answers are graded.")
     performance: Performance = Field(Performance(), description="What is timed.")
+    contamination: Contamination = Field(
+        Contamination(), description="Overlap between training rows and prompts."
+    )
+    lm_eval: LmEval | None = Field(None, description="Tests of general ability. Leave it out to skip them.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.lm_eval_tasks import is_local, is_of_lm_eval, local_names
 from harness.prompts import read_script
 from harness.records import Prompt
 from harness.suite import Adapter, Model, Suite, Trainer, Training
@@ -42,6 +43,7 @@ class Checker:
                 self.fault((*guard_path, "revision"), "a local folder has no revision.")
         self._sampling(suite)
         self._performance(suite)
+        self._lm_eval(suite)
 
     def fault(self, path: KeyPath, problem: str, close: str | None = None) -> None:
         """Note a fault, unless its value, or one inside or around it, is a stand-in for a wrong one."""
@@ -264,3 +266,26 @@ class Checker:
             elif tokens > model.max_seq_length:
                 room = model.max_seq_length
                 self.fault(key, f"{tokens} tokens in and out are more than the {room} of model '{name}'.")
+
+    def _lm_eval(self, suite: Suite) -> None:
+        section = suite.lm_eval
+        if section is None:
+            return
+        folders = []
+        for index, name in enumerate(section.task_folders):
+            folder = self.base / name
+            if is_folder(folder):
+                folders.append(folder)
+            else:
+                key: KeyPath = ("lm_eval", "task_folders", index)
+                self.fault(key, f"there is no folder {shown(folder)}.", nearest(folder.name, siblings(folder)))
+        if len(folders) == len(section.task_folders):  # else a task may be in the folder that is missing
+            for index, task in enumerate(section.tasks):
+                if not is_local(task, folders) and not is_of_lm_eval(task):
+                    problem = f"neither the task folders nor lm-eval have a task '{task}'."
+                    self.fault(("lm_eval", "tasks", index), problem, nearest(task, local_names(folders)))
+        for index, name in enumerate(section.models):
+            key = ("lm_eval", "models", index)
+            if self._known(key, name, "models", "model") and name in suite.models and name not in self.unresolved:
+                if suite.models[name].backend == "scripted":
+                    self.fault(key, f"'{name}' is scripted and cannot be tested by lm-eval.")

@@ -60,6 +60,10 @@ def _do(order: WorkOrder, send: Send) -> None:
             from harness.workloads.train_timing import time_training
 
             time_training(order, send)
+        case "lm_eval":
+            from harness.workloads.lm_eval import measure_ability
+
+            measure_ability(order, send)
 
 
 def quieten_libraries() -> None:

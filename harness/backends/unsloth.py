@@ -10,6 +10,7 @@ import tempfile
 from typing import Any
 
 from harness.errors import NotAvailable
+from harness.orders import WorkOrder
 from harness.suite import Lora, Model
 
 _compiled_code = tempfile.TemporaryDirectory(prefix="unsloth-")  # else unsloth writes into the current folder
@@ -22,8 +23,22 @@ except (ImportError, NotImplementedError, RuntimeError) as error:  # without a G
         "It needs a CUDA GPU and: pip install 'korean-lora-harness[gpu]'. The hf backend works without.",
     ) from error
 
+from harness.backends.transformers_model import TransformersModel, prepare_tokenizer  # noqa: E402  (after unsloth)
 
-def load_for_training(model: Model, place: str, max_seq_length: int, seed: int) -> Any:
+
+def load(order: WorkOrder) -> TransformersModel:
+    """Load base model, tokenizer and adapter for generation, with unsloth's own inference kernels switched on."""
+    from harness.backends.hf import load_tokenizer
+
+    model = order.model
+    base = load_base(model, order.model_place, model.max_seq_length, seed=order.sampling.seed)
+    FastLanguageModel.for_inference(base)
+    loaded = TransformersModel(order, base, prepare_tokenizer(load_tokenizer(model, order.model_place)), "cuda")
+    FastLanguageModel.for_inference(loaded.model)  # again, for the layers that the adapter replaced
+    return loaded
+
+
+def load_base(model: Model, place: str, max_seq_length: int, seed: int) -> Any:
     """Load the base. Unsloth scales RoPE by itself where max_seq_length is beyond the model's window."""
     try:
         loaded, _ = FastLanguageModel.from_pretrained(

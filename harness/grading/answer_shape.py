@@ -17,6 +17,7 @@ _QUOTED = re.compile(
     re.MULTILINE,
 )
 _HANGUL = re.compile("[가-힣]")
+_FORMAL = "니다"
 
 # A refusal or a verdict on the request stands in front; later it is a remark inside an answer.
 OPENING_SENTENCES = 4
@@ -67,7 +68,10 @@ class Shape:
     @cached_property
     def declines(self) -> list[Found]:
         """The assistant says that it does not, cannot or will not."""
-        return self._find("decline", self._opening)
+        found = self._find("decline", self._opening)
+        if not found and "decline_plainly" in self._rules and _FORMAL not in self._body[: self._opening]:
+            return self._find("decline_plainly", self._opening)
+        return found
 
     @cached_property
     def inabilities(self) -> list[Found]:
@@ -119,7 +123,8 @@ def _sentence_starts(text: str) -> list[int]:
     """Where each sentence or line begins; the point after the number of a list item ends none."""
     starts = [0]
     for found in _SENTENCE_START.finditer(text):
-        if not _ITEM_NUMBER.search(text, starts[-1], found.start()):
+        numbered = text[found.start() - 1].isdigit() and _ITEM_NUMBER.search(text, starts[-1], found.start())
+        if not numbered:
             starts.append(found.end())
     return starts
 

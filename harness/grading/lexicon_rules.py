@@ -26,7 +26,7 @@ class Rule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     weight: int = 1
-    pattern: str
+    patterns: tuple[str, ...]
     finds: tuple[str, ...]
     spares: tuple[str, ...] = ()
 
@@ -61,7 +61,7 @@ class Match(NamedTuple):
 class CompiledGroup:
     """The rules of a group in the file's order.
 
-    Each stays an expression of its own: every one begins with literals, and `re` then skips to the characters it
+    Each pattern stays an expression of its own: it begins with literals, and `re` then skips to the characters it
     can begin with. Joined into one alternation they lose that and take three times as long.
     """
 
@@ -115,7 +115,11 @@ def compiled(language: str) -> dict[str, CompiledGroup]:
     lexicon = read_lexicon(lexicon_path(language))
     return {
         name: CompiledGroup(
-            tuple((re.compile(expand(r.pattern, lexicon.parts), re.MULTILINE), r.name, r.weight) for r in group.rules)
+            tuple(
+                (re.compile(expand(pattern, lexicon.parts), re.MULTILINE), rule.name, rule.weight)
+                for rule in group.rules
+                for pattern in rule.patterns
+            )
         )
         for name, group in lexicon.groups.items()
     }

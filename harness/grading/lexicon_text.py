@@ -20,8 +20,8 @@ _REASONING_CLOSE = re.compile(
     r"</(?:think|thinking|thought|reasoning)>|\[/THINK\]|◁/think▷|<\|channel\|>final(?:<\|message\|>)?",
     re.IGNORECASE,
 )
-# Emphasis and heading marks stand inside words ("**불법**이며"); they go, and list dashes and numbers stay.
-_MARKUP = re.compile(r"\*\*+|__+|`+|(?<!\n)\*(?=\S)|(?m:^#{1,6} +)|[\u200b-\u200f\ufeff]")
+# Emphasis and heading marks stand inside words ("**불법**이며"); they go, and list marks stay.
+_MARKUP = re.compile(r"[*_`#\u200b-\u200f\ufeff]+")
 # One character for one character, so that positions stay.
 _PLAIN = (("’", "'"), ("‘", "'"), ("“", '"'), ("”", '"'), ("ʼ", "'"), ("\u00a0", " "), ("\u3000", " "))
 _HANGUL = re.compile(r"[가-힣ㄱ-ㅣ]+")
@@ -56,13 +56,15 @@ def answer_start(answer: str) -> int | None:
 
     A chat template may have opened the block inside the prompt, so a lone closing mark counts as well.
     """
-    close = None
-    if "<" in answer or "[" in answer or "◁" in answer:
-        for close in _REASONING_CLOSE.finditer(answer):
-            pass
-    if close is not None:
-        return close.end()
+    ends = [close.end() for close in _REASONING_CLOSE.finditer(answer)] if _has_marks(answer) else []
+    if ends:
+        return ends[-1]
     return None if _REASONING_OPEN.match(answer) else 0
+
+
+def _has_marks(answer: str) -> bool:
+    """Spares most answers the slower search."""
+    return "<" in answer or "[" in answer or "◁" in answer
 
 
 def clean(answer: str, start: int, limit: int) -> CleanText:
@@ -88,12 +90,24 @@ def clean(answer: str, start: int, limit: int) -> CleanText:
             length += len(piece)
 
     for mark in _MARKUP.finditer(visible):
+        if _is_text(visible, mark.start(), mark.end()):
+            continue
         if mark.start() > position:
             keep(position, mark.start())
         position = mark.end()
     if position < len(visible):
         keep(position, len(visible))
     return CleanText("".join(pieces), tuple(starts), tuple(origins))
+
+
+def _is_text(text: str, start: int, end: int) -> bool:
+    """The run text[start:end] is no markup: a list mark, a product, a single underscore, a number sign in a line."""
+    sign = text[start]
+    if sign == "*" and end - start == 1:
+        return text[end : end + 1] in ("", " ", "\n") and text[start - 1 : start] in ("", " ", "\n")
+    if sign == "#":
+        return start > 0 and text[start - 1] != "\n"
+    return sign == "_" and end - start == 1
 
 
 def _composed(text: str, begin: int, end: int) -> list[tuple[str, int, int]]:

@@ -76,7 +76,7 @@ def loss_panel(name: str, steps: Sequence[int], losses: Sequence[float]) -> Mark
     for step, loss in zip(steps, losses, strict=True):
         if not math.isfinite(loss):
             axes.axvline(step, color=SERIES[1], linewidth=1, linestyle=(0, (2, 2)))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("@step", fontsize=12, color=MUTED)
     return _finish(figure, name, {"step": ("최적화 단계", "Optimizer step")})
 

@@ -184,7 +184,7 @@ def verdict_table(lookup: Lookup) -> Table:
                     number_entry(cell.truncated),
                 ]
             )
-    return Table(columns, rows)
+    return Table(columns, rows, css_class="verdicts")
 
 
 def caveats(cell: Cell) -> list[tuple[Markup, int]]:

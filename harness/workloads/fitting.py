@@ -17,7 +17,7 @@ import transformers
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from harness.errors import PrecisionMismatch
+from harness.errors import HarnessError, PrecisionMismatch
 from harness.probes import PeakMemory, synchronize
 from harness.records import TrainingStep
 from harness.workloads.training_data import NOT_IN_LOSS
@@ -198,6 +198,21 @@ def weights_dtype(model: Any) -> str:
         if parameter.is_floating_point() and "lora_" not in name:
             sizes[_name(parameter.dtype)] += parameter.numel()
     return sizes.most_common(1)[0][0]
+
+
+@contextlib.contextmanager
+def out_of_memory_named() -> Iterator[None]:
+    """Turn running out of memory into a HarnessError that says which settings need less of it."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise HarnessError(
+            f"Training ran out of memory: {str(error).strip().splitlines()[0]}",
+            "Lower per_device_train_batch_size and raise gradient_accumulation_steps by the same factor, set "
+            "use_gradient_checkpointing, load_in_4bit, or lower max_seq_length.",
+        ) from error
 
 
 @contextlib.contextmanager

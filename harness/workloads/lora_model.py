@@ -46,12 +46,12 @@ def make_lora_model(
     beyond = min(rows.longest, training.max_seq_length) > window
     scaling = training.max_seq_length / window if beyond else None
     if settings.backend == "unsloth":
-        from harness.backends.unsloth import add_lora, load_for_training
+        from harness.backends import unsloth
 
         length = training.max_seq_length if scaling else min(training.max_seq_length, window)
-        base = load_for_training(model, place, length, training.trainer.seed)
+        base = unsloth.load_base(model, place, length, training.trainer.seed)
         check_targets(base, training)
-        adapted = add_lora(base, lora_arguments(training), training.lora, length)
+        adapted = unsloth.add_lora(base, lora_arguments(training), training.lora, length)
     else:
         base = load_base(model, place, settings.device)
         if scaling:

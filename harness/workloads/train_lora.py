@@ -72,12 +72,12 @@ def _train(
     if (training.backend or work.model.backend) == "unsloth":
         import harness.backends.unsloth  # noqa: F401  (it must come before transformers)
     from harness.backends.hf import load_tokenizer
-    from harness.workloads.fitting import fit, quiet
+    from harness.workloads.fitting import fit, out_of_memory_named, quiet
     from harness.workloads.lora_model import describe_device, make_lora_model, prove_trained, save
 
     settings = resolve(training, work.model, describe_device(work.model))
     loaded = load_rows(training.data, work.data_place)
-    with quiet():
+    with quiet(), out_of_memory_named():
         tokenizer = load_tokenizer(work.model, work.model_place)
         rows = tokenize(
             loaded.rows, training.data, tokenizer, training.max_seq_length, training.trainer.dataset_num_proc

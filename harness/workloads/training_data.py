@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import Fault, HarnessError, InvalidInput, NotAvailable
+from harness.errors import Fault, HarnessError, InvalidInput
 from harness.prompt_formats import adds_special_tokens, render
+from harness.row_sources import read_file, read_hub
 from harness.suite import TrainingData
-from harness.suite_yaml import nearest, read_text, shown
+from harness.suite_yaml import nearest, shown
 
 COLUMNS = ("instruction", "input", "output")
 NOT_IN_LOSS = -100
 MOST_FAULTS = 20
-LinedRow = tuple[int | None, Any]
-"""A row as it was read and its line, where the format has lines."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +59,7 @@ def load_rows(data: TrainingData, place: str) -> LoadedRows:
         return _load_hub_rows(data, place)
     path = Path(place)
     rows, faults = [], []
-    for number, (line, raw) in enumerate(_read_file(path), start=1):
+    for number, (line, raw) in enumerate(read_file(path), start=1):
         row = _check_row(raw, shown(path), line, number)
         if isinstance(row, Row):
             rows.append(row)
@@ -133,86 +128,8 @@ def _encode(row: dict[str, str], data: TrainingData, tokenizer: Any, max_seq_len
     }
 
 
-def _read_file(path: Path) -> Iterator[LinedRow]:
-    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        problem = f"training data is one of {', '.join(sorted(readers))}."
-        raise InvalidInput([Fault(shown(path), None, "", problem)])
-    return reader(path)
-
-
-def _read_jsonl(path: Path) -> Iterator[LinedRow]:
-    for line, text in enumerate(read_text(path).split("\n"), start=1):
-        if text.strip():
-            try:
-                yield line, json.loads(text)
-            except json.JSONDecodeError as error:
-                raise InvalidInput([Fault(shown(path), line, "", f"this line is not JSON: {error.msg}.")]) from None
-
-
-def _read_json(path: Path) -> Iterator[LinedRow]:
-    """Read a list of rows one by one, so that each row's line is known."""
-    text = read_text(path)
-    decoder = json.JSONDecoder()
-    position, line = _skip_space(text, 0, 1)
-    if text[position : position + 1] != "[":
-        problem = "the file must hold a list of rows; one row per line belongs in a .jsonl file."
-        raise InvalidInput([Fault(shown(path), line, "", problem)])
-    position, line = _skip_space(text, position + 1, line)
-    while text[position : position + 1] != "]":
-        try:
-            row, end = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            raise InvalidInput([Fault(shown(path), error.lineno, "", f"this is not JSON: {error.msg}.")]) from None
-        yield line, row
-        line += text.count("\n", position, end)
-        position, line = _skip_space(text, end, line)
-        if text[position : position + 1] == ",":
-            position, line = _skip_space(text, position + 1, line)
-        elif text[position : position + 1] != "]":
-            raise InvalidInput([Fault(shown(path), line, "", "a ',' or ']' is missing after this row.")])
-
-
-def _skip_space(text: str, position: int, line: int) -> tuple[int, int]:
-    """Return the position of the next character that is no space, and its line."""
-    end = position
-    while end < len(text) and text[end].isspace():
-        end += 1
-    return end, line + text.count("\n", position, end)
-
-
-def _read_csv(path: Path) -> Iterator[LinedRow]:
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
-    line = 2
-    try:
-        for row in reader:
-            if None in row:
-                problem = "the row has more fields than the first line; a field with a comma needs double quotes."
-                raise InvalidInput([Fault(shown(path), line, "", problem)])
-            yield line, row
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise InvalidInput([Fault(shown(path), line, "", f"this is not CSV: {error}.")]) from None
-
-
-def _read_parquet(path: Path) -> Iterator[LinedRow]:
-    import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
-
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except FileNotFoundError:
-        raise InvalidInput([Fault(shown(path), None, "", "there is no such file.")]) from None
-    except pyarrow.ArrowException as error:
-        problem = f"the file is not Parquet: {str(error).splitlines()[0]}"
-        raise InvalidInput([Fault(shown(path), None, "", problem)]) from None
-    for row in table.to_pylist():
-        yield None, row
-
-
 def _load_hub_rows(data: TrainingData, place: str) -> LoadedRows:
-    table = _load_hub_table(data, place)
+    table = read_hub(place, revision=data.revision, split=data.split, limit=data.limit)
     given = list(table[0]) if table else []
     missing = [column for column in ("instruction", "output") if column not in given]
     if missing:
@@ -223,21 +140,6 @@ def _load_hub_rows(data: TrainingData, place: str) -> LoadedRows:
         problem = f"the split '{data.split}' has no row with an instruction and an output."
         raise InvalidInput([Fault(place, None, "", problem)])
     return LoadedRows(rows, left_out=len(checked) - len(rows))
-
-
-def _load_hub_table(data: TrainingData, place: str) -> list[dict[str, Any]]:
-    import datasets
-
-    # `datasets` caches a hub's data by commit, but a local folder's by name alone: that would go stale.
-    with tempfile.TemporaryDirectory() as temporary:
-        cache = temporary if Path(place).is_dir() else None
-        try:
-            table = datasets.load_dataset(place, revision=data.revision, split=data.split, cache_dir=cache)
-        except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise NotAvailable(f"{place}: the data set could not be loaded: {reason}") from error
-        rows: list[dict[str, Any]] = table.select(range(min(data.limit or len(table), len(table)))).to_list()
-        return rows
 
 
 def _check_row(raw: Any, file: str, line: int | None, number: int) -> Row | list[Fault]:

@@ -47,7 +47,7 @@ def test_every_key_of_loading_reaches_unsloth(interface: Interface) -> None:
 
     backend = importlib.import_module("harness.backends.unsloth")
     model = Model(path="x", revision="v1", dtype="bfloat16", quantization="4bit")
-    assert backend.load_for_training(model, "place", 4096, 7) == "model"
+    assert backend.load_base(model, "place", 4096, 7) == "model"
     assert interface.loading == {
         "model_name": "place",
         "revision": "v1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import socket
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import JsonValue
 
 from harness.grading.judge import LlmJudge
 from harness.grading.passes import grade_run, read_grades, read_passes
+from harness.openai_http import ChatClient, Completion
 from harness.suite import Judge
 from tests.grading.runs import make_run
 from tests.tiny_models import make_tiny_llama
@@ -112,3 +115,16 @@ def test_a_model_that_the_server_lacks_is_one_sentence(tmp_path: Path, endpoint:
     settings = Judge(endpoint=endpoint, model=str(tmp_path / "no-such-model"), attempts=1, concurrency=1)
     with pytest.raises(NotAvailable, match="judge-tiny.*0 of 4 answers"):
         grade_run(folder, LlmJudge("tiny", settings, folder.path / "judge_replies.jsonl"))
+
+
+def test_a_stream_of_a_real_server(model: Path, endpoint: str) -> None:
+    async def ask() -> Completion:
+        async with ChatClient(endpoint, attempts=2) as client:
+            turns: list[JsonValue] = [{"role": "user", "content": "질문"}]
+            return await client.stream({"model": str(model), "messages": turns, "temperature": 0, "max_tokens": 40})
+
+    streamed = asyncio.run(ask())
+    assert (streamed.text, streamed.finish_reason) == (SENTENCE, "stop")
+    assert len(streamed.arrival_seconds) > 1
+    assert sorted(streamed.arrival_seconds) == list(streamed.arrival_seconds)
+    assert 0 < streamed.arrival_seconds[0] <= streamed.arrival_seconds[-1] <= streamed.seconds

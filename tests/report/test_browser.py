@@ -33,7 +33,7 @@ class Tab:
     def open(self, html: str, size: tuple[int, int] = WIDE, dark: bool = False, fragment: str = "") -> None:
         """Show the page as a new visitor sees it."""
         width, height = size
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE}
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width <= PHONE[0]}
         self.chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         still = {"name": "prefers-reduced-motion", "value": "reduce"}
@@ -256,8 +256,9 @@ return [...document.querySelectorAll('body *')]
 """
 
 
+@pytest.mark.parametrize("width", [390, 600, 768, 1024])
 @pytest.mark.parametrize("language", ["ko", "en"])
-def test_no_section_scrolls_sideways_on_a_phone(tab: Tab, summary: Summary, language: str) -> None:
+def test_no_section_scrolls_sideways(tab: Tab, summary: Summary, language: str, width: int) -> None:
     other = make_summary(rows=make_rows(6, 20, seed=8))
     pages = {
         "report": render_report(summary),
@@ -265,11 +266,11 @@ def test_no_section_scrolls_sideways_on_a_phone(tab: Tab, summary: Summary, lang
         "index": render_index([run_entry(summary.header, summary.model_dump_json(), "a/b/report.html")] * 2),
     }
     for name, page in pages.items():
-        tab.open(page, size=PHONE)
+        tab.open(page, size=(width, 844))
         tab.click(f"[data-language={language}]")
         tab.run("for (const details of document.querySelectorAll('details')) details.open = true")
-        assert tab.run("return innerWidth") == PHONE[0], name
-        assert tab.run("return document.documentElement.scrollWidth") <= PHONE[0], name
+        assert tab.run("return innerWidth") == width, name
+        assert tab.run("return document.documentElement.scrollWidth") <= width, name
         assert tab.run(OVERFLOW) == [], name
 
 

@@ -323,6 +323,22 @@ def test_epochs_reach_the_trainer(make: Maker, monkeypatch: pytest.MonkeyPatch) 
     assert (trained.result.steps, trained.result.epochs) == (3, 0.5)
 
 
+@pytest.mark.parametrize("optim", ["adamw_torch_fused", "adafactor", "sgd"])
+def test_every_optimizer_of_torch_and_transformers_trains(make: Maker, optim: str) -> None:
+    trained = make(trainer={"optim": optim, "learning_rate": 1e-2}).run()
+    assert trained.result.settings["lora_b_nonzero"] == 14
+
+
+@pytest.mark.parametrize(
+    "schedule", ["cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"]
+)
+def test_every_schedule_warms_up_and_stays_below_the_peak(make: Maker, schedule: str) -> None:
+    settings = {"lr_scheduler_type": schedule, "warmup_steps": 2, "max_steps": 4, "learning_rate": 1e-3}
+    rates = [step.learning_rate for step in make(trainer=settings).run().steps]
+    assert rates[0] == (1e-3 if schedule == "constant" else 0)
+    assert max(rates) == rates[2] == pytest.approx(1e-3)
+
+
 def test_an_eight_bit_optimizer_is_replaced_on_a_cpu_and_that_is_said(make: Maker) -> None:
     plain, replaced = make().run(), make(trainer={"optim": "adamw_8bit"}).run()
     assert "adamw_torch in place of adamw_8bit" in replaced.result.substitutions["optim"]
@@ -497,6 +513,18 @@ def test_nothing_is_printed_and_nothing_written_elsewhere(
     assert transformers.utils.logging.get_verbosity() == levels
     assert {path.name for path in tmp_path.iterdir()} == {trained.work.adapter_folder.parent.name}
     assert (sorted(cache.rglob("*")) if cache.exists() else []) == before
+
+
+def test_running_out_of_memory_says_what_needs_less(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trl import SFTTrainer
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nDetails")
+
+    monkeypatch.setattr(SFTTrainer, "training_step", fail)
+    with pytest.raises(HarnessError, match="ran out of memory: CUDA out of memory. Tried.*GiB.$") as caught:
+        make().run()
+    assert "per_device_train_batch_size" in str(caught.value.hint)
 
 
 def test_a_full_disk_is_one_sentence(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:

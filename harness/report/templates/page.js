@@ -414,7 +414,7 @@
         link.replaceChildren('↔ ', both('짝 질문', 'twin prompt'));
         head.append(link);
       }
-      const columns = make('div', `columns of-${Math.min(data.models.length, 3)}`);
+      const columns = make('div', `columns of-${data.models.length}`);
       data.models.forEach((model, number) => columns.append(this.column(row, model, row[ROW.ANSWERS][number])));
       card.append(head, make('h3', 'question', foreign(row[ROW.TEXT])), columns);
       return card;

@@ -1,0 +1,113 @@
+"""Before a run: training rows are read and compared with the prompts; the result is kept in the run folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from harness.contamination import find_overlaps
+from harness.errors import Fault, InvalidInput, NotAvailable, StoreError
+from harness.records import CheckedData, ContaminationReport, OverlapPair, Prompt
+from harness.store import write_atomically
+from harness.suite import TrainingData
+from harness.suite_file import LoadedSuite
+from harness.workloads.training_data import load_rows
+
+FILE_NAME = "contamination.json"
+
+
+def check_suite(loaded: LoadedSuite, prompts: Sequence[Prompt]) -> ContaminationReport:
+    """Compare the rows of every training step with the prompts.
+
+    A hub data set that cannot be had here, and an adapter that was trained elsewhere, are in the report as not checked.
+    Raises `InvalidInput` for a local training file with faults.
+    """
+    settings = loaded.suite.contamination
+    data: list[CheckedData] = []
+    pairs: list[OverlapPair] = []
+    rows_by_prompt: Counter[str] = Counter()
+    for name, source in _training_data(loaded).items():
+        shown = source.path or source.hub or ""
+        try:
+            rows = load_rows(source, str(loaded.resolve(source.path)) if source.path else shown).rows
+        except NotAvailable as error:
+            data.append(CheckedData(name=name, data=shown, not_checked=error.message))
+            continue
+        overlaps = find_overlaps(name, rows, prompts, settings)
+        data.append(CheckedData(name=name, data=shown, rows=len(rows)))
+        pairs += overlaps.pairs
+        rows_by_prompt += overlaps.rows_by_prompt
+    return ContaminationReport(
+        excludes=settings.exclude,
+        ngram=settings.ngram,
+        ngram_other_scripts=settings.ngram_other_scripts,
+        threshold=settings.threshold,
+        prompts=len(prompts),
+        data=(*data, *_adapters_from_elsewhere(loaded)),
+        rows_by_prompt=dict(rows_by_prompt),
+        pairs=tuple(pairs),
+    )
+
+
+def _training_data(loaded: LoadedSuite) -> dict[str, TrainingData]:
+    """Each set of rows once, by the names of the training steps that use it."""
+    names: dict[TrainingData, list[str]] = {}
+    for name, training in loaded.suite.training.items():
+        rows = training.data.model_copy(update={"prompt_format": "plain", "loss_on": "everything"})
+        names.setdefault(rows, []).append(name)
+    return {", ".join(steps): rows for rows, steps in names.items()}
+
+
+def _adapters_from_elsewhere(loaded: LoadedSuite) -> list[CheckedData]:
+    reason = "The adapter was not trained by this suite, so its training rows are not known."
+    return [
+        CheckedData(name=name, data=model.adapter.path, not_checked=reason)
+        for name, model in loaded.suite.models.items()
+        if model.adapter is not None and model.adapter.path is not None
+    ]
+
+
+def without_overlaps(prompts: Sequence[Prompt], report: ContaminationReport) -> tuple[Prompt, ...]:
+    """The prompts of the run: all, or where the suite excludes them, those that overlap with no training row."""
+    if not report.excludes:
+        return tuple(prompts)
+    kept = tuple(prompt for prompt in prompts if prompt.id not in report.rows_by_prompt)
+    if not kept:
+        raise InvalidInput(
+            [Fault("suite", None, "contamination.exclude", "every prompt overlaps with a training row; none is left.")]
+        )
+    return kept
+
+
+def findings(report: ContaminationReport) -> list[str]:
+    """What was found, one sentence per line; empty where all was checked and nothing overlaps."""
+    lines = [f"{source.name}: not checked for contamination. {source.not_checked}" for source in unchecked(report)]
+    affected = len(report.rows_by_prompt)
+    if affected:
+        done = "they are left out of this run" if report.excludes else "contamination.exclude would leave them out"
+        lines.append(f"{affected} of {report.prompts} prompts overlap with training rows; {done}.")
+    return lines
+
+
+def unchecked(report: ContaminationReport) -> list[CheckedData]:
+    """The sources of training rows that were not compared."""
+    return [source for source in report.data if source.not_checked is not None]
+
+
+def write_contamination(run_folder: Path, report: ContaminationReport) -> None:
+    """Keep the report beside the run's records, so that the page can be rebuilt from the folder alone."""
+    write_atomically(run_folder / FILE_NAME, report.model_dump_json(indent=1) + "\n")
+
+
+def read_contamination(run_folder: Path) -> ContaminationReport | None:
+    """The report of a run, or None for a run made before there were any; `StoreError` where it is damaged."""
+    path = run_folder / FILE_NAME
+    try:
+        return ContaminationReport.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise StoreError(f"{path}: the contamination report cannot be read: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,56 @@
+"""What can be known of lm-eval's tasks without importing it, which takes seconds: where a name is defined, and a hash.
+
+A name counts as known where a task file mentions it: task files can include each other and make names in code, so
+only lm-eval itself, in the job, says for certain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from harness.content_hash import content_hash
+
+_WILDCARD = re.compile(r"[*?\[]")
+_DEFINED = re.compile(r"^[ \t-]*(?:task|group|tag):[ \t]*([\w.-]+)[ \t]*$", re.MULTILINE)
+
+
+def is_local(name: str, folders: Iterable[Path]) -> bool:
+    """Whether a task file of these folders mentions the name (of a pattern: the part before its first wildcard)."""
+    return any(_mentions(folder, name) for folder in folders)
+
+
+def is_of_lm_eval(name: str) -> bool:
+    """Whether one of lm-eval's own task files mentions the name."""
+    spec = importlib.util.find_spec("lm_eval")
+    roots = spec.submodule_search_locations if spec else None
+    return any(_mentions(Path(root) / "tasks", name) for root in roots or ())
+
+
+def local_names(folders: Iterable[Path]) -> list[str]:
+    """Names of tasks, groups and tags that the task files of these folders define."""
+    return sorted({name for folder in folders for text in _task_texts(folder) for name in _DEFINED.findall(text)})
+
+
+def folders_hash(folders: Sequence[Path]) -> str:
+    """Identity of task folders: relative names and contents of all their files, data and code included."""
+    whole = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            relative = path.relative_to(folder)
+            if path.is_file() and not any(part == "__pycache__" or part.startswith(".") for part in relative.parts):
+                whole.update(f"{relative.as_posix()}\0{content_hash(path)}\n".encode())
+    return whole.hexdigest()
+
+
+def _mentions(folder: Path, name: str) -> bool:
+    text = _WILDCARD.split(name)[0]
+    return any(text in content for content in _task_texts(folder))
+
+
+def _task_texts(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.rglob("*.yaml")):
+        yield path.read_text(encoding="utf-8", errors="replace")
