@@ -107,6 +107,16 @@ def lookup(folder: Path) -> CachedAdapter | DamagedEntry | None:
     return CachedAdapter(folder, tuple(moved if record is result else record for record in records), moved)
 
 
+def rope_scaling_of(adapter: Path) -> float | None:
+    """Return the factor that RoPE was scaled by when the adapter was trained; None where it was not, or is unknown."""
+    file = adapter / TRAINING_FILE
+    if not file.is_file():
+        return None  # an adapter that this harness did not train
+    result = next(one for one in _records.validate_json(file.read_bytes()) if isinstance(one, TrainingResult))
+    factor = result.settings.get("rope_scaling_factor")
+    return float(factor) if isinstance(factor, int | float) else None
+
+
 def _move_aside(folder: Path, reason: str) -> DamagedEntry:
     number = 1
     while (aside := folder.with_name(f"{folder.name}.damaged-{number}")).exists():

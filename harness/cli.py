@@ -157,6 +157,53 @@ def view(
 
 
 @app.command()
+def contamination(
+    suite: SuiteFile, override: Overrides = None, limit: Limit = None, ids: Ids = None, categories: Categories = None
+) -> None:
+    """Compare a suite's prompts with its training rows and print the pairs that overlap."""
+    from harness.contamination_check import check_suite, listing
+    from harness.prompts import select_prompts
+    from harness.suite_file import load_suite
+
+    loaded = load_suite(suite, tuple(override or ()))
+    prompts = select_prompts(loaded.prompts, limit, _split(ids), _split(categories))
+    for line in listing(check_suite(loaded, prompts)):
+        typer.echo(line)
+
+
+@app.command("import")
+def import_set(
+    name: Annotated[str, typer.Argument(help="The set, e.g. xstest; docs/importers.md lists them. columns: any table.")],
+    source: Annotated[str, typer.Argument(help="Your copy (JSON, JSONL, CSV, Parquet, folder) or a hub name.")],
+    output: Annotated[Path, typer.Argument(help="Prompt file to write (JSONL); must not exist.")],
+    limit: Limit = None,
+    subset: Annotated[str | None, typer.Option(help="Part of the set, e.g. or-bench-toxic.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of a hub set; needed if it has several.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    column: Annotated[list[str] | None, typer.Option(metavar="FIELD=COLUMN", help="columns: text=question.")] = None,
+    value: Annotated[list[str] | None, typer.Option(metavar="FIELD=TEXT", help="columns: expected=refuse.")] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="LABEL=EXPECTED", help="columns: unsafe=refuse.")] = None,
+) -> None:
+    """Make a prompt file from a public set or any table; shows the licence. Nothing is shipped with the harness."""
+    from harness.importers.importing import ImportOrder, import_prompts
+
+    order = ImportOrder(
+        name=name,
+        place=source,
+        output=output,
+        limit=limit,
+        subset=subset,
+        split=split,
+        revision=revision,
+        columns=tuple(column or ()),
+        values=tuple(value or ()),
+        labels=tuple(label or ()),
+    )
+    for line in import_prompts(order).lines():
+        typer.echo(line)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of suite files, for editors."""
     from harness.suite_schema import schema_text

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from harness.contamination import find_overlaps
 from harness.errors import Fault, InvalidInput, NotAvailable, StoreError
 from harness.records import CheckedData, ContaminationReport, OverlapPair, Prompt
+from harness.screen import printable
 from harness.store import write_atomically
 from harness.suite import TrainingData
 from harness.suite_file import LoadedSuite
@@ -90,6 +91,30 @@ def findings(report: ContaminationReport) -> list[str]:
         done = "they are left out of this run" if report.excludes else "contamination.exclude would leave them out"
         lines.append(f"{affected} of {report.prompts} prompts overlap with training rows; {done}.")
     return lines
+
+
+def listing(report: ContaminationReport) -> list[str]:
+    """What was compared, what was found, and every pair on three lines, for the terminal."""
+    lines = [f"{source.name}: {source.rows} rows of {source.data}" for source in report.data if not source.not_checked]
+    lines += findings(report)
+    if not report.data:
+        lines.append("The suite trains nothing, so there is nothing to compare its prompts with.")
+    elif not report.rows_by_prompt and len(unchecked(report)) < len(report.data):
+        lines.append(f"No overlap was found; {report.prompts} prompts were compared.")
+    for pair in report.pairs:
+        more = report.rows_by_prompt[pair.prompt_id]
+        of_several = f" ({more} rows overlap with this prompt)" if more > 1 else ""
+        lines += [
+            "",
+            f"{pair.kind} {pair.score:.2f}  {pair.prompt_id} and row {pair.row} of {pair.training}{of_several}",
+            f"  prompt: {_one_line(pair.prompt)}",
+            f"  {pair.field}: {_one_line(pair.text)}",
+        ]
+    return lines
+
+
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
 def unchecked(report: ContaminationReport) -> list[CheckedData]:

@@ -50,6 +50,7 @@ def write_report(folder: RunFolder) -> Path:
 
 def summarise_run(folder: RunFolder) -> Summary:
     """Compute a run's summary from its folder: the records of its jobs and the lexicon's grades."""
+    from harness.contamination_check import read_contamination
     from harness.grading.comparison import compare_graders
     from harness.grading.passes import lexicon, read_grades, read_passes
     from harness.metrics import summarise
@@ -64,7 +65,9 @@ def summarise_run(folder: RunFolder) -> Summary:
     records = tuple(_all_records(folder, header))
     calibrations, source = _calibrations(folder, key)
     info = GraderInfo(name=grader.name, version=grader.version, calibrated_on=source)
-    summary = summarise(header, records, grades[key], info, confidence, calibrations)
+    summary = summarise(header, records, grades[key], info, confidence, calibrations).model_copy(
+        update={"contamination": read_contamination(folder.path)}
+    )
     if len(grades) == 1:
         return summary
     graders = compare_graders(header, records, grades, read_passes(folder), confidence)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar, get_args
 
+from harness.ability import ability_changes, ability_scores
 from harness.prompts import group_of
 from harness.records import (
     ADAPTER_FROM_CACHE,
@@ -24,6 +25,8 @@ from harness.records import (
     Measurement,
     Prompt,
     RunHeader,
+    TaskResult,
+    TaskSample,
     TrainingResult,
     TrainingStep,
     Verdict,
@@ -90,6 +93,8 @@ def summarise(
         measurements=_of(records, Measurement),
         loaded=loaded,
         events=_of(records, Event),
+        abilities=ability_scores(_of(records, TaskResult), models),
+        ability_changes=ability_changes(_of(records, TaskSample), baselines, confidence),
         seconds_by_job={job.id: finished[job.id].seconds for job in header.jobs if job.id in finished},
     )
 

@@ -14,6 +14,7 @@ from harness.dispatch import Dispatcher
 from harness.environment import describe_environment
 from harness.errors import HarnessError, JobFailed, NotAvailable, PrecisionMismatch, RunInterrupted, StoreError
 from harness.finish import finish_run
+from harness.lm_eval_tasks import is_local
 from harness.orders import Failed, Finished, Message, Progress, Records, Streamed, WorkOrder
 from harness.plan import Plan, make_plan
 from harness.process import run_in_process
@@ -177,6 +178,9 @@ def _stay_offline_if_local(loaded: LoadedSuite) -> None:
     places = [model.path for model in suite.models.values() if model.path]
     places += [model.adapter.path for model in suite.models.values() if model.adapter and model.adapter.path]
     uses_hub_data = any(training.data.hub for training in suite.training.values())
+    if suite.lm_eval:
+        folders = [loaded.resolve(folder) for folder in suite.lm_eval.task_folders]
+        uses_hub_data |= not all(is_local(task, folders) for task in suite.lm_eval.tasks)
     if not uses_hub_data and all(Path(loaded.locate(place)).is_absolute() for place in places):
         os.environ["HF_HUB_OFFLINE"] = "1"
 

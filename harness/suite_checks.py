@@ -286,6 +286,6 @@ class Checker:
                     self.fault(("lm_eval", "tasks", index), problem, nearest(task, local_names(folders)))
         for index, name in enumerate(section.models):
             key = ("lm_eval", "models", index)
-            if self._known(key, name, "models", "model") and name in suite.models and name not in self.unresolved:
-                if suite.models[name].backend == "scripted":
-                    self.fault(key, f"'{name}' is scripted and cannot be tested by lm-eval.")
+            known = self._known(key, name, "models", "model") and name in suite.models and name not in self.unresolved
+            if known and suite.models[name].backend == "scripted":
+                self.fault(key, f"'{name}' is scripted and cannot be tested by lm-eval.")

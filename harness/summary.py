@@ -11,6 +11,7 @@ from pydantic import Field
 
 from harness.records import (
     CategoryName,
+    ContaminationReport,
     Event,
     Evidence,
     GradingPass,
@@ -198,6 +199,40 @@ class GraderComparison(Record):
     passes: tuple[GradingPass, ...]
 
 
+class AbilityScore(Record):
+    """One metric of one lm-eval task for one model, with lm-eval's standard error and the number of questions."""
+
+    model: str
+    task: str
+    metric: str
+    filter: str
+    value: float
+    stderr: float | None
+    n: int
+    higher_is_better: bool | None
+    group: bool
+
+
+class AbilityChange(Record):
+    """Baseline against model on the same questions of a task; the difference is model minus baseline.
+
+    For a metric that is 0 or 1 per question: questions gained and lost, exact McNemar, Newcombe's paired interval.
+    For any other: the mean of the differences with its normal interval.
+    """
+
+    baseline: str
+    model: str
+    task: str
+    metric: str
+    filter: str
+    n: int
+    gained: int | None
+    lost: int | None
+    difference: float
+    interval: Interval | None
+    p_value: float | None
+
+
 class Summary(Record):
     """Everything the page shows, computed from a run folder alone."""
 
@@ -217,4 +252,7 @@ class Summary(Record):
     loaded: tuple[LoadedModel, ...]
     events: tuple[Event, ...]
     graders: GraderComparison | None = None
+    contamination: ContaminationReport | None = None
+    abilities: tuple[AbilityScore, ...] = ()
+    ability_changes: tuple[AbilityChange, ...] = ()
     seconds_by_job: dict[str, float]

@@ -12,13 +12,15 @@ import pytest
 ROOT = Path(__file__).parents[1] / "harness"
 LAYERS = [
     ["errors", "records"],
-    ["suite", "summary", "prompt_formats", "statistics", "screen"],
+    ["suite", "summary", "prompt_formats", "statistics", "screen", "near_duplicates"],
     ["suite_yaml", "suite_paths", "suite_faults", "suite_schema", "prompts", "environment", "content_hash", "store"],
-    ["suite_checks", "suite_file", "orders", "adapter_cache", "metrics", "openai_http"],
+    ["row_sources", "contamination", "importers"],
+    ["lm_eval_tasks"],
+    ["suite_checks", "suite_file", "orders", "adapter_cache", "ability", "metrics", "openai_http"],
     ["plan", "probes"],
     ["backends"],
     ["workloads", "grading", "report", "dispatch"],
-    ["worker", "finish"],
+    ["worker", "finish", "contamination_check"],
     ["process"],
     ["runner"],
     ["cli"],

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from harness.adapter_cache import rope_scaling_of
+from harness.backends.rope import scale_rope
 from harness.backends.transformers_model import TransformersModel, prepare_tokenizer
 from harness.errors import NotAvailable
 from harness.orders import WorkOrder
@@ -18,6 +20,8 @@ def load(order: WorkOrder) -> TransformersModel:
     """Load base model, tokenizer and adapter. NotAvailable says what is missing."""
     device = choose_device(order.model)
     model = load_base(order.model, order.model_place, device)
+    if order.adapter_place and (factor := rope_scaling_of(Path(order.adapter_place))):
+        scale_rope(model, factor)  # the adapter was trained with it
     tokenizer = prepare_tokenizer(load_tokenizer(order.model, order.model_place))
     return TransformersModel(order, model, tokenizer, device)
 

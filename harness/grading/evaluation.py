@@ -68,9 +68,9 @@ def evaluate_file(path: Path) -> GraderEvaluation:
     rows = read_labelled(path)
     scheme = scheme_of(path, rows)
     grader = LexiconGrader()
-    started = time.perf_counter()
+    started = time.process_time()
     verdicts = [grader.grade(row.prompt, row.response) for row in rows]
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     truth = [scheme.classes[row.label] for row in rows]
     graded = [scheme.verdicts[verdict.verdict] for verdict in verdicts]
     found = _found([t == scheme.positive for t in truth], [g == scheme.positive for g in graded])
@@ -102,7 +102,7 @@ def evaluate_file(path: Path) -> GraderEvaluation:
         classes=classes,
         confusion=dict(confusion),
         verdicts=dict(Counter(verdict.verdict for verdict in verdicts)),
-        answers_per_second=len(rows) / seconds,
+        answers_per_second=len(rows) / max(seconds, 1e-6),
         disagreements=tuple(
             Disagreement(row.id, row.label, verdict.verdict, verdict.evidence[0].rule if verdict.evidence else "")
             for row, verdict, t, g in zip(rows, verdicts, truth, graded, strict=True)
@@ -150,7 +150,7 @@ def render(evaluation: GraderEvaluation) -> str:
         f"{evaluation.file}: {evaluation.rows} answers, label scheme '{scheme.name}'",
         f"  {scheme.about}",
         f"  verdicts counted as: {', '.join(f'{v} -> {c}' for v, c in scheme.verdicts.items())}",
-        f"  grader lexicon {evaluation.grader_version}, {evaluation.answers_per_second:,.0f} answers/s on one core",
+        f"  grader lexicon {evaluation.grader_version}, {evaluation.answers_per_second:,.0f} answers/s on one core (CPU time)",
         "",
         f"'{scheme.positive}' against the rest",
         f"  F1 {evaluation.f1:.3f}   kappa {evaluation.kappa:.3f} {_interval(evaluation.kappa_interval)}   "

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from harness.report import method, performance, precision
+from harness.report.ability import ability_view
 from harness.report.answers import answers_json
+from harness.report.contamination import contamination_view
 from harness.report.headline import headlines
 from harness.report.lookup import Lookup
 from harness.report.plots import Series, batch_panel, rate_panel
@@ -46,9 +48,11 @@ def render_report(summary: Summary) -> str:
         caveats=caveats,
         verdicts=verdict_table(lookup),
         changes=change_table(lookup),
+        ability=ability_view(lookup),
         category_tables=[(group, category_table(lookup, group)) for group in lookup.groups if lookup.categories(group)],
         answers=answers_json(lookup),
         trainings=training_views(summary),
+        contamination=contamination_view(summary),
         performance=sections,
         performance_figures={section.name: _figure(lookup, section) for section in sections},
         precision_remarks=performance.remarks(precision.measured(lookup)),

@@ -221,3 +221,17 @@ def test_a_timed_pass_reads_the_clock_once_a_token(llama: Path) -> None:
     assert len(times.tokens) == 5
     assert times.start < times.tokens[0]
     assert all(earlier < later for earlier, later in itertools.pairwise(times.tokens))
+
+
+def test_an_adapter_trained_with_scaled_rope_is_used_with_it(llama: Path, tmp_path: Path) -> None:
+    from harness.adapter_cache import write_records
+    from tests.training_results import training_result
+
+    adapter = make_adapter(llama, tmp_path / "adapter")
+    write_records(adapter, [training_result(settings={"rope_scaling_factor": 4.0})])
+    backend = open_backend(make_order(llama, adapter=adapter))
+    assert isinstance(backend, TransformersModel)
+    plain = open_backend(make_order(llama))
+    assert isinstance(plain, TransformersModel)
+    scaled, unscaled = (one.model.get_decoder().rotary_emb.inv_freq for one in (backend, plain))
+    assert torch.allclose(scaled * 4, unscaled)
