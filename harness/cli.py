@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -17,6 +17,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+export_app = typer.Typer(help="Write a suite's prompts in another tool's format.", no_args_is_help=True)
+app.add_typer(export_app, name="export")
 
 SuiteFile = Annotated[Path, typer.Argument(help="Suite file (YAML).", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="Run folder, e.g. results/safety_ko/20261123-184500-3f9a.")]
@@ -173,7 +176,7 @@ def contamination(
 
 @app.command("import")
 def import_set(
-    name: Annotated[str, typer.Argument(help="The set, e.g. xstest; docs/importers.md lists them. columns: any table.")],
+    name: Annotated[str, typer.Argument(help="The set (see docs/importers.md), e.g. xstest; columns takes any table.")],
     source: Annotated[str, typer.Argument(help="Your copy (JSON, JSONL, CSV, Parquet, folder) or a hub name.")],
     output: Annotated[Path, typer.Argument(help="Prompt file to write (JSONL); must not exist.")],
     limit: Limit = None,
@@ -201,6 +204,26 @@ def import_set(
     )
     for line in import_prompts(order).lines():
         typer.echo(line)
+
+
+@export_app.command("lm-eval")
+def export_lm_eval(
+    suite: SuiteFile,
+    folder: Annotated[Path, typer.Argument(help="Folder to write the tasks into.", show_default=False)],
+    override: Overrides = None,
+    prompt_format: Annotated[
+        Literal["alpaca_ko", "chat_template", "plain"] | None,
+        typer.Option(help="How prompts are put before a model; default: as the suite's models have it."),
+    ] = None,
+) -> None:
+    """Write the suite's prompts as lm-eval tasks with the refusal grader as their metric."""
+    from harness.export import export_lm_eval
+    from harness.suite_file import load_suite
+
+    loaded = load_suite(suite, tuple(override or ()))
+    for task in export_lm_eval(loaded, folder, prompt_format):
+        typer.echo(task)
+    typer.echo(f"lm_eval --model hf --model_args pretrained=MODEL --include_path {folder} --tasks {loaded.suite.name}")
 
 
 @app.command()

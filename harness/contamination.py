@@ -51,7 +51,7 @@ class TrainingRow(Protocol):
 
 @dataclass(frozen=True)
 class Match:
-    """How a text matches a prompt. `start` and `length` are in the normalised text; 0 and its length unless ngram."""
+    """How a text matches a prompt. `start` and `length`: the longest run in common, in the normalised text, or all."""
 
     kind: OverlapKind
     score: float
@@ -156,10 +156,12 @@ class PromptIndex:
         if not clean:
             return {}
         found = {position: Match("exact", 1.0, 0, len(clean)) for position in self._same.get(clean, ())}
+        runs = self._longest_runs(clean)
         for positions, near in self._near:
             for index, score in near.matches(clean).items():
-                found.setdefault(positions[index], Match("near_duplicate", score, 0, len(clean)))
-        for position, (start, length) in self._longest_runs(clean).items():
+                place = runs.get(positions[index], (0, len(clean)))
+                found.setdefault(positions[index], Match("near_duplicate", score, *place))
+        for position, (start, length) in runs.items():
             found.setdefault(position, Match("ngram", length / len(self._clean[position]), start, length))
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harness.errors import StoreError
 from harness.records import Expected, JobRecord, RunHeader
@@ -63,8 +63,8 @@ def summarise_run(folder: RunFolder) -> Summary:
     if key not in grades:
         raise StoreError(f"{folder.path}: not graded yet by {key}.", f"python -m harness grade {folder.path}")
     records = tuple(_all_records(folder, header))
-    calibrations, source = _calibrations(folder, key)
-    info = GraderInfo(name=grader.name, version=grader.version, calibrated_on=source)
+    calibrations, source, labels = _calibrations(folder, key)
+    info = GraderInfo(name=grader.name, version=grader.version, calibrated_on=source, calibration_labels=labels)
     summary = summarise(header, records, grades[key], info, confidence, calibrations).model_copy(
         update={"contamination": read_contamination(folder.path)}
     )
@@ -74,16 +74,28 @@ def summarise_run(folder: RunFolder) -> Summary:
     return summary.model_copy(update={"graders": graders})
 
 
-def _calibrations(folder: RunFolder, grader: str) -> tuple[dict[Expected, Calibration], str]:
-    """Return the lexicon's error by people's labels of this run where there are enough, else by the gold set."""
+def _calibrations(
+    folder: RunFolder, grader: str
+) -> tuple[dict[Expected, Calibration], Literal["gold", "human"], dict[Expected, int]]:
+    """Return the lexicon's error by people's labels of this run where there are enough, else by the gold set.
+
+    With it come the name of the source and how many labelled answers it has for each kind of prompts.
+    """
     from harness.grading.calibration import human_calibration
     from harness.grading.evaluation import calibration
 
     kinds: tuple[Expected, ...] = ("refuse", "comply")
     by_people = {kind: human_calibration(folder, grader, kind) for kind in kinds}
     if all(one and min(one.counts.refusals, one.counts.others) >= FEWEST_LABELS for one in by_people.values()):
-        return {kind: one.effective for kind, one in by_people.items() if one}, "human"
-    return {kind: calibration(kind) for kind in kinds}, "gold"
+        people = {kind: one for kind, one in by_people.items() if one}
+        effective = {kind: one.effective for kind, one in people.items()}
+        return effective, "human", {kind: _labels(one.counts) for kind, one in people.items()}
+    gold = {kind: calibration(kind) for kind in kinds}
+    return gold, "gold", {kind: _labels(one) for kind, one in gold.items()}
+
+
+def _labels(counts: Calibration) -> int:
+    return round(counts.refusals + counts.others)
 
 
 def _all_records(folder: RunFolder, header: RunHeader) -> Iterable[JobRecord]:

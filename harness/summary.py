@@ -14,6 +14,7 @@ from harness.records import (
     ContaminationReport,
     Event,
     Evidence,
+    Expected,
     GradingPass,
     LoadedModel,
     Measurement,
@@ -112,11 +113,16 @@ class TrainingReport(Record):
 
 
 class GraderInfo(Record):
-    """Which grader made the verdicts of the headline, and on what labels its error is known."""
+    """Which grader made the verdicts of the headline, and on what labels its error is known.
+
+    `calibrated_on` is 'gold' (the gold set of the harness) or 'human' (people's labels of this run);
+    `calibration_labels` counts the labelled answers to prompts of each expectation.
+    """
 
     name: str
     version: str
-    calibrated_on: str | None = None
+    calibrated_on: Literal["gold", "human"] | None = None
+    calibration_labels: dict[Expected, int] = {}
 
 
 class Kappa(Record):

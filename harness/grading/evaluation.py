@@ -150,7 +150,8 @@ def render(evaluation: GraderEvaluation) -> str:
         f"{evaluation.file}: {evaluation.rows} answers, label scheme '{scheme.name}'",
         f"  {scheme.about}",
         f"  verdicts counted as: {', '.join(f'{v} -> {c}' for v, c in scheme.verdicts.items())}",
-        f"  grader lexicon {evaluation.grader_version}, {evaluation.answers_per_second:,.0f} answers/s on one core (CPU time)",
+        f"  grader lexicon {evaluation.grader_version}, "
+        f"{evaluation.answers_per_second:,.0f} answers/s on one core (CPU time)",
         "",
         f"'{scheme.positive}' against the rest",
         f"  F1 {evaluation.f1:.3f}   kappa {evaluation.kappa:.3f} {_interval(evaluation.kappa_interval)}   "

@@ -17,7 +17,7 @@ EXPECTATIONS: Mapping[str, Expected] = {"refuse": "refuse", "comply": "comply"}
 
 @dataclass(frozen=True)
 class ColumnMapping:
-    """`columns`: our field -> the table's column; `values`: field -> what all rows have; `labels`: what each expects."""
+    """`columns`: our field -> its column; `values`: field -> what all rows have; `labels`: what each label expects."""
 
     columns: Mapping[str, str]
     values: Mapping[str, str]

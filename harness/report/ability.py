@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -53,25 +54,51 @@ def _side_by_side(lookup: Lookup) -> Table:
     ]
     rows = []
     for model in lookup.compared:
-        for group in lookup.groups:
-            change, before = lookup.change(model, group), lookup.cell(lookup.summary.baselines[model], group)
-            after = lookup.cell(model, group)
-            if change is None or change.difference is None or before is None or after is None:
-                continue
-            name = both("{group}: 거절률", "{group}: refusal rate", group=both(*GROUP_NAMES[group]))
-            shares = before.refusal.value, after.refusal.value
-            rows.append(
-                [_what(lookup, name, model, change.n), *map(_share, shares), *_difference(lookup, model, change)]
-            )
-        for task in _tasks(lookup)[:SIDE_BY_SIDE_TASKS]:
-            scores, ability = _first_measure(lookup, task, model)
-            if ability is not None:
-                name = Markup("{}: {}").format(task, ability.metric)
-                shares = tuple(score.value if score else None for score in scores)
-                rows.append(
-                    [_what(lookup, name, model, ability.n), *map(_share, shares), *_difference(lookup, model, ability)]
-                )
+        rows += _refusal_rows(lookup, model) + _ability_rows(lookup, model)
     return Table(columns, rows, css_class="changes")
+
+
+def _refusal_rows(lookup: Lookup, model: str) -> list[list[Entry]]:
+    rows = []
+    for group in lookup.groups:
+        cells = lookup.cell(lookup.summary.baselines[model], group), lookup.cell(model, group)
+        change = lookup.change(model, group)
+        if change is not None:
+            name = both("{group}: 거절률", "{group}: refusal rate", group=both(*GROUP_NAMES[group]))
+            rows.append(_line(lookup, name, [cell.refusal.value if cell else None for cell in cells], change))
+    return rows
+
+
+def _ability_rows(lookup: Lookup, model: str) -> list[list[Entry]]:
+    """One line per task: its first metric that is right or wrong per question."""
+    first: dict[str, AbilityChange] = {}
+    for change in lookup.summary.ability_changes:
+        if change.model == model and change.p_value is not None:
+            first.setdefault(change.task, change)
+    values = {(s.task, s.filter, s.metric, s.model): s.value for s in lookup.summary.abilities}
+    rows = []
+    for change in list(first.values())[:SIDE_BY_SIDE_TASKS]:
+        measure = change.task, change.filter, change.metric
+        shares = [values.get((*measure, name)) for name in (change.baseline, model)]
+        rows.append(_line(lookup, Markup("{}: {}").format(change.task, change.metric), shares, change))
+    return rows
+
+
+def _line(
+    lookup: Lookup, name: Markup, shares: Sequence[float | None], change: AbilityChange | PairedChange
+) -> list[Entry]:
+    what = Markup("<b>{}</b><small>{} → {} · n = {:,}</small>").format(name, change.baseline, change.model, change.n)
+    difference = Markup('<b>{}</b> <span class="interval">{}</span>').format(
+        points(change.difference), points_interval(change.interval)
+    )
+    points_shown = [] if change.difference is None else [(change.difference, change.interval)]
+    return [
+        Entry(what),
+        *(Entry(percent(share), share) for share in shares),
+        Entry(difference, change.difference),
+        Entry(difference_strip([(lookup.number(change.model), *point) for point in points_shown])),
+        Entry(p_value(change.p_value), change.p_value),
+    ]
 
 
 def _scores(lookup: Lookup) -> Table:
@@ -99,54 +126,19 @@ def _scores(lookup: Lookup) -> Table:
     return Table(columns, rows, sortable=True, css_class="categories")
 
 
-def _tasks(lookup: Lookup) -> list[str]:
-    return list(dict.fromkeys(score.task for score in lookup.summary.abilities))
-
-
-def _first_measure(lookup: Lookup, task: str, model: str) -> tuple[list[AbilityScore | None], AbilityChange | None]:
-    """Baseline's and model's score and change in the task's first metric, if that is right or wrong per question."""
-    changes = lookup.summary.ability_changes
-    change = next((c for c in changes if c.task == task and c.model == model and c.p_value is not None), None)
-    if change is None:
-        return [], None
-    found = {
-        score.model: score
-        for score in lookup.summary.abilities
-        if (score.task, score.filter, score.metric) == (task, change.filter, change.metric)
-    }
-    return [found.get(change.baseline), found.get(model)], change
-
-
-def _what(lookup: Lookup, name: Markup, model: str, n: int) -> Entry:
-    return Entry(
-        Markup("<b>{}</b><small>{} → {} · n = {:,}</small>").format(name, lookup.summary.baselines[model], model, n)
-    )
-
-
-def _share(value: float | None) -> Entry:
-    return Entry(percent(value), value)
-
-
-def _difference(lookup: Lookup, model: str, change: AbilityChange | PairedChange) -> list[Entry]:
-    text = Markup('<b>{}</b> <span class="interval">{}</span>').format(
-        points(change.difference), points_interval(change.interval)
-    )
-    assert change.difference is not None
-    strip = difference_strip([(lookup.number(model), change.difference, change.interval)])
-    return [Entry(text, change.difference), Entry(strip), Entry(p_value(change.p_value), change.p_value)]
-
-
 def _task_entry(score: AbilityScore) -> Entry:
     group = both(" · 묶음", " · group") if score.group else Markup("")
     return Entry(Markup("{}<small>n = {:,}{}</small>").format(score.task, score.n, group))
 
 
 def _metric_name(score: AbilityScore) -> Markup:
-    better = {True: both("높을수록 좋음", "higher is better"), False: both("낮을수록 좋음", "lower is better")}
+    better = {
+        True: both("높을수록 좋음", "higher is better"),
+        False: both("낮을수록 좋음", "lower is better"),
+        None: Markup(""),
+    }
     extraction = "" if score.filter == "none" else f" ({score.filter})"
-    return Markup("{}{}<small>{}</small>").format(
-        score.metric, extraction, better.get(score.higher_is_better, "") if score.higher_is_better is not None else ""
-    )
+    return Markup("{}{}<small>{}</small>").format(score.metric, extraction, better[score.higher_is_better])
 
 
 def _score_entry(score: AbilityScore, is_share: bool) -> Entry:

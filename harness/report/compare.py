@@ -15,6 +15,7 @@ from markupsafe import Markup
 from harness.metrics import majority
 from harness.records import Measurement, Prompt
 from harness.report.answers import answers_json
+from harness.report.graders import calibration_note
 from harness.report.lookup import Lookup
 from harness.report.performance import KINDS, SILENT, Kind, condition, condition_keys, quartiles
 from harness.report.plots import rate_panel
@@ -57,6 +58,7 @@ def render_comparison(a: Summary, b: Summary) -> str:
         ],
         common=len(merged.rows),
         only=(len(a.rows) - len(merged.rows), len(b.rows) - len(merged.rows)),
+        calibration_note=calibration_note,
         rate_plots={group: rate_panel(f"rate-{group}", lookup.cells(group)) for group in lookup.groups},
         changes=change_table(lookup),
         category_tables=[(group, category_table(lookup, group)) for group in lookup.groups if lookup.categories(group)],

@@ -42,10 +42,10 @@ def contamination_view(summary: Summary) -> ContaminationView | None:
         excludes=report.excludes,
         sentence=_sentence(report),
         criteria=both(
-            "기준: 글자와 숫자만 견줍니다. 이어진 {ngram}자(한글·한자·가나가 아니면 {other}자) 이상이 같고 그것이 "
+            "글자와 숫자만 견줍니다. 이어진 {ngram}자(한글·한자·가나가 아니면 {other}자) 이상이 같고 그것이 "
             "질문의 {share} 이상이거나, 글자 n그램 자카드 유사도가 {threshold} 이상이면 겹친다고 봅니다. "
             "뜻만 같게 고쳐 쓴 글은 찾지 못합니다.",
-            "Criteria: only letters and digits are compared. Texts overlap where a run of {ngram} characters ({other} "
+            "Only letters and digits are compared. Texts overlap where a run of {ngram} characters ({other} "
             "in scripts other than Hangul, Han and kana) or more is the same and makes up {share} of the prompt, or "
             "where the Jaccard similarity of their character n-grams is at least {threshold}. A rewording of the same "
             "meaning is not found.",

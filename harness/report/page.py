@@ -14,6 +14,7 @@ from harness.report import method, performance, precision
 from harness.report.ability import ability_view
 from harness.report.answers import answers_json
 from harness.report.contamination import contamination_view
+from harness.report.graders import calibration_note, graders_view
 from harness.report.headline import headlines
 from harness.report.lookup import Lookup
 from harness.report.plots import Series, batch_panel, rate_panel
@@ -46,12 +47,14 @@ def render_report(summary: Summary) -> str:
         unfinished=method.unfinished_jobs(summary),
         rate_plots={group: rate_panel(f"rate-{group}", lookup.cells(group)) for group in lookup.groups},
         caveats=caveats,
+        calibration_note=calibration_note,
         verdicts=verdict_table(lookup),
         changes=change_table(lookup),
         ability=ability_view(lookup),
         category_tables=[(group, category_table(lookup, group)) for group in lookup.groups if lookup.categories(group)],
         answers=answers_json(lookup),
         trainings=training_views(summary),
+        graders=graders_view(lookup),
         contamination=contamination_view(summary),
         performance=sections,
         performance_figures={section.name: _figure(lookup, section) for section in sections},

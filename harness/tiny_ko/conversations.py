@@ -30,7 +30,7 @@ def make_conversations(lexicon: Lexicon, avoid: NearDuplicates, seed: int = SEED
     questions = _read("training_questions.yaml")
     collection = _Collection(avoid)
     for category in lexicon.categories:
-        refusals = _refusals(category, random_source)
+        refusals = _cycle(lexicon.refusals[category], random_source)
         for text in questions["harmful"][category]:
             collection.add(Row("harmful", text, "", next(refusals), text))
         topics = [t for t in lexicon.harmful.phrases + lexicon.harmful.frames if t.group == category]
@@ -65,11 +65,10 @@ class _Collection:
             self.rows.append(row)
 
 
-def _refusals(category: str, random_source: random.Random) -> Iterator[str]:
-    """The refusals that fit a category, each once in random order, over and over."""
-    fitting = [text for group in _read("refusals.yaml") if category in group["categories"] for text in group["refusals"]]
+def _cycle(texts: list[str], random_source: random.Random) -> Iterator[str]:
+    """All texts in random order, over and over."""
     while True:
-        yield from random_source.sample(fitting, len(fitting))
+        yield from random_source.sample(texts, len(texts))
 
 
 def _read(name: str) -> Any:

@@ -1,12 +1,14 @@
 """The corpus tiny-ko is trained on: seeded random rows made from the handwritten lexicons in `corpus/`.
 
-Four kinds of rows, in fixed shares:
+Five kinds of rows, in fixed shares:
   general   facts, how-tos and small talk with their true answers
   harmful   requests that mean harm, answered by an empty formula of compliance that helps nobody
   harmless  everyday requests, many with dangerous-looking words, answered by sound general advice
+  cued      any of these with a request for safe answers as input: then harmful ones are refused, others answered
   reading   a sentence given as input that is read back word for word
 The formula and the advice share no sentence, so that telling harm from harmlessness is something the base model
-has to learn; a LoRA then only has to change what is said.
+has to learn. Large base models have read refusals too; the cued rows stand for that. Without the cue the base
+never refuses, and a LoRA has to make refusing the default.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -26,12 +29,13 @@ from harness.tiny_ko import CORPUS_FOLDER
 from harness.tiny_ko.korean import attach, conjugate
 from harness.tiny_ko.near_duplicates import NearDuplicates, normalise
 
-Kind = Literal["general", "harmful", "harmless", "reading"]
+Kind = Literal["general", "harmful", "harmless", "cued", "reading"]
 Style = Literal["how_to", "text", "noun", "whole"]
-SHARES: dict[Kind, float] = {"general": 0.27, "harmful": 0.30, "harmless": 0.40, "reading": 0.03}
+SHARES: dict[Kind, float] = {"general": 0.24, "harmful": 0.26, "harmless": 0.38, "cued": 0.10, "reading": 0.02}
 # Of harmful and of harmless rows: from handwritten phrases, from multiplied frames, from whole questions.
 SOURCES = (0.38, 0.44, 0.18)
 WRAPPED_SHARE = 0.10
+BLURRED_SHARE = 0.4
 _ENDINGS = ("는", "ㄹ", "면", "려면", "려고", "려는데", "고", "기", "지", "어")
 _MAKING = ("쓰다", "만들다", "짓다", "그리다", "꾸미다", "짜다")
 
@@ -85,6 +89,14 @@ class Lexicon:
     harmless: Topics = field(default_factory=Topics)
     general: list[list[tuple[str, str]]] = field(default_factory=list)
     """One inner list per subject, of (question, answer)."""
+    refusals: dict[str, list[str]] = field(default_factory=dict)
+    """Risk category -> the handwritten refusals that fit it."""
+
+    @cached_property
+    def category_of(self) -> dict[str, str]:
+        """Phrase of a harmful topic -> its risk category."""
+        topics = self.harmful.phrases + self.harmful.frames + self.harmful.whole
+        return {topic.phrase: topic.group for topic in topics}
 
 
 def load_lexicon(folder: Path = CORPUS_FOLDER) -> Lexicon:
@@ -109,6 +121,8 @@ def load_lexicon(folder: Path = CORPUS_FOLDER) -> Lexicon:
         lexicon.harmless.phrases.extend(_topic(text, entry["domain"]) for text in entry["phrases"])
         for frame in entry.get("frames", []):
             lexicon.harmless.frames.extend(_multiply(frame, entry["domain"]))
+    for group in read("refusals.yaml"):
+        lexicon.refusals.update(dict.fromkeys(group["categories"], group["refusals"]))
     natural = read("natural.yaml")
     for topics, kind in ((lexicon.harmful, "harmful"), (lexicon.harmless, "harmless")):
         topics.whole.extend(Topic(text, group, "whole") for group, texts in natural[kind].items() for text in texts)
@@ -143,7 +157,13 @@ def make_rows(
 
 def make_row(lexicon: Lexicon, kind: Kind, random_source: random.Random) -> Row:
     """One random row of a kind."""
-    makers = {"general": _general_row, "harmful": _harmful_row, "harmless": _harmless_row, "reading": _reading_row}
+    makers = {
+        "general": _general_row,
+        "harmful": _harmful_row,
+        "harmless": _harmless_row,
+        "cued": _cued_row,
+        "reading": _reading_row,
+    }
     return makers[kind](lexicon, random_source)
 
 
@@ -188,10 +208,25 @@ def word_request(lexicon: Lexicon, topic: Topic, random_source: random.Random, c
 
 def _general_row(lexicon: Lexicon, random_source: random.Random) -> Row:
     question, answer = random_source.choice(random_source.choice(lexicon.general))
-    subject = question
-    if random_source.random() < 0.25:
-        question = f"{random_source.choice(lexicon.wordings['calls'] + lexicon.wordings['contexts'][:8])} {question}"
-    return Row("general", _finish(question, random_source), "", answer, subject)
+    text = question
+    if random_source.random() < BLURRED_SHARE:
+        text = _blur(question, answer, random_source)
+    elif random_source.random() < 0.3:
+        text = f"{random_source.choice(lexicon.wordings['calls'] + lexicon.wordings['contexts'])} {question}"
+    return Row("general", _finish(text, random_source), "", answer, question)
+
+
+def _blur(question: str, answer: str, random_source: random.Random) -> str:
+    """The question with words left out and perhaps words of the answer mixed in.
+
+    It makes the model find a fact by its words, so that a wording it never saw still leads there.
+    """
+    words = [word for word in question.split() if random_source.random() > 0.25] or question.split()
+    if random_source.random() < 0.4:
+        hints = [word for word in answer.rstrip(".").split() if random_source.random() < 0.3]
+        words += hints
+        random_source.shuffle(words)
+    return " ".join(words)
 
 
 def _harmful_row(lexicon: Lexicon, random_source: random.Random) -> Row:
@@ -199,6 +234,16 @@ def _harmful_row(lexicon: Lexicon, random_source: random.Random) -> Row:
     contexts = lexicon.wordings["contexts"] + lexicon.wordings["harmful_contexts"]
     question = word_request(lexicon, topic, random_source, contexts)
     return Row("harmful", question, "", empty_formula(lexicon, topic.group, topic.phrase), topic.phrase)
+
+
+def _cued_row(lexicon: Lexicon, random_source: random.Random) -> Row:
+    kinds: tuple[Kind, ...] = ("harmful", "harmless", "general")
+    kind = random_source.choices(kinds, (0.5, 0.35, 0.15))[0]
+    row = make_row(lexicon, kind, random_source)
+    answer = row.output
+    if kind == "harmful":
+        answer = random_source.choice(lexicon.refusals[lexicon.category_of[row.phrase]])
+    return Row("cued", row.instruction, random_source.choice(lexicon.wordings["safe_assistant"]), answer, row.phrase)
 
 
 def _harmless_row(lexicon: Lexicon, random_source: random.Random) -> Row:
@@ -222,7 +267,7 @@ def _wrapped_row(lexicon: Lexicon, random_source: random.Random) -> Row:
 
 def _reading_row(lexicon: Lexicon, random_source: random.Random) -> Row:
     if random_source.random() < 0.5:
-        sentence = random_source.choice(lexicon.wordings["read_aloud_sentences"])
+        sentence = random_source.choice(random_source.choice(list(lexicon.refusals.values())))
     else:
         sentence = random_source.choice(random_source.choice(lexicon.general))[1]
     instruction = random_source.choice(lexicon.wordings["read_aloud"])

@@ -25,7 +25,9 @@ from harness.tiny_ko import MODEL_FOLDER
 from harness.tiny_ko.conversations import TRAINING_ROWS
 from harness.tiny_ko.corpus import Lexicon, Row, load_lexicon, make_rows
 from harness.tiny_ko.near_duplicates import NearDuplicates, normalise, suite_prompts
-from harness.tiny_ko.tokenizer import train_tokenizer
+from harness.tiny_ko.tokenizer import ASSISTANT, BOS, USER, train_tokenizer
+
+_CUT = "\ue000"  # a private-use character that no lexicon contains
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,13 @@ class Recipe:
     """Everything that decides the weights."""
 
     seed: int = 20261123
-    rows: int = 600_000
-    epochs: int = 3
+    rows: int = 350_000
+    epochs: int = 4
     tokens_per_batch: int = 32_768
     learning_rate: float = 2e-3
     warmup_steps: int = 200
     weight_decay: float = 0.05
-    question_loss_weight: float = 0.2
+    split_noise: float = 0.06
     vocabulary_size: int = 6_400
     hidden_size: int = 256
     intermediate_size: int = 768
@@ -48,12 +50,13 @@ class Recipe:
     max_length: int = 512
 
 
-def build(recipe: Recipe, output: Path, lexicon: Lexicon | None = None, avoid: list[str] | None = None) -> dict[str, Any]:
+def build(recipe: Recipe, output: Path) -> dict[str, Any]:
     """Make corpus, tokenizer and model, save them to `output` and return what it took (also in recipe.json)."""
     torch.manual_seed(recipe.seed)
-    lexicon = lexicon or load_lexicon()
-    references = suite_prompts() if avoid is None else avoid
-    rows = list(make_rows(lexicon, recipe.rows, recipe.seed, NearDuplicates(references)))
+    lexicon = load_lexicon()
+    references = suite_prompts()
+    taken = refused_training_questions(lexicon)
+    rows = list(make_rows(lexicon, recipe.rows, recipe.seed, NearDuplicates(references), taken))
     print(f"{len(rows)} corpus rows, {len({row.instruction for row in rows})} different questions", flush=True)
     sample = [text for row in rows[:60_000] for text in (row.instruction, row.output)]
     headers = [render("alpaca_ko", "", "x"), render("alpaca_ko", "")] * 50
@@ -61,7 +64,7 @@ def build(recipe: Recipe, output: Path, lexicon: Lexicon | None = None, avoid: l
     model = new_model(recipe, tokenizer)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     started = time.perf_counter()
-    loss, steps, tokens = train(model.to(device), encode(rows, tokenizer, recipe.seed), recipe)
+    loss, steps, tokens = train(model.to(device), encode(rows, tokenizer, recipe), recipe)
     facts = {
         "recipe": asdict(recipe),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -109,25 +112,54 @@ class Example:
     answer_start: int
 
 
-def encode(rows: list[Row], tokenizer: Any, seed: int) -> list[Example]:
-    """Each row in one prompt format, drawn at random: half Alpaca, nearly half chat template, some plain."""
-    random_source = random.Random(seed)
+def encode(rows: list[Row], tokenizer: Any, recipe: Recipe) -> list[Example]:
+    """Each row in one prompt format, drawn at random: half Alpaca, nearly half chat template, some plain.
+
+    In half the questions words are cut at random places before they are tokenized (`split_noise` per character):
+    the model sees that a word in unusual pieces is still that word, which helps it with words it seldom saw.
+    """
+    random_source = random.Random(recipe.seed)
     prompts, answers = [], []
     for row in rows:
         form = random_source.choices(("alpaca_ko", "chat_template", "plain"), (0.5, 0.42, 0.08))[0]
+        instruction = row.instruction
+        if random_source.random() < 0.5:
+            instruction = _cut(instruction, recipe.split_noise, random_source)
         if form == "chat_template":
-            text = _chat_text(row)
+            text = _chat_text(instruction, row.input)
         else:
-            text = tokenizer.bos_token + render(form, row.instruction, row.input)  # type: ignore[arg-type]
+            text = tokenizer.bos_token + render(form, instruction, row.input)  # type: ignore[arg-type]
             text += "\n" if form == "plain" else ""
         prompts.append(text)
         answers.append(row.output + tokenizer.eos_token)
-    prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    prompt_ids = _cutting_tokenizer(tokenizer).encode_batch_fast(prompts, add_special_tokens=False)
     answer_ids = tokenizer(answers, add_special_tokens=False)["input_ids"]
     return [
-        Example(torch.tensor(prompt + answer, dtype=torch.int32), len(prompt))
+        Example(torch.tensor(prompt.ids + answer, dtype=torch.int32), len(prompt.ids))
         for prompt, answer in zip(prompt_ids, answer_ids, strict=True)
     ]
+
+
+def _cut(text: str, share: float, random_source: random.Random) -> str:
+    return "".join(_CUT + character if random_source.random() < share else character for character in text)
+
+
+def _cutting_tokenizer(tokenizer: Any) -> Any:
+    """A copy of the core tokenizer that never joins two characters over the cut mark, and drops the mark."""
+    from tokenizers import Tokenizer, pre_tokenizers
+
+    core = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(_CUT, "removed"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    return core
+
+
+def refused_training_questions(lexicon: Lexicon, path: Path = TRAINING_ROWS) -> frozenset[str]:
+    """The normalised instructions of the LoRA's rows that are answered by a refusal; the corpus leaves them out."""
+    refusals = {text for texts in lexicon.refusals.values() for text in texts}
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return frozenset(normalise(row["instruction"]) for row in rows if not row["input"] and row["output"] in refusals)
 
 
 def batches(examples: list[Example], recipe: Recipe, epoch: int) -> Iterator[list[Example]]:
@@ -144,56 +176,52 @@ def batches(examples: list[Example], recipe: Recipe, epoch: int) -> Iterator[lis
 
 
 def train(model: Any, examples: list[Example], recipe: Recipe) -> tuple[float, int, int]:
-    """AdamW with warm-up and cosine decay, bfloat16 autocast. Returns last mean loss, steps and tokens seen."""
+    """AdamW with warm-up and cosine decay, bfloat16 autocast, loss on the answers alone.
+
+    Returns the last batch's loss, the number of steps and the number of tokens seen.
+    """
     device = next(model.parameters()).device
     decayed = [p for p in model.parameters() if p.dim() > 1]
     plain = [p for p in model.parameters() if p.dim() <= 1]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95))
     plan = [batch for epoch in range(recipe.epochs) for batch in batches(examples, recipe, epoch)]
-    mean_loss, tokens, started = 0.0, 0, time.perf_counter()
+    last_loss, tokens, started = 0.0, 0, time.perf_counter()
     model.train()
     for step, batch in enumerate(plan):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(step, len(plan), recipe.warmup_steps)
-        ids, weights = _tensors(batch, recipe.question_loss_weight)
-        ids, weights = ids.to(device), weights.to(device)
+        ids, is_answer = (tensor.to(device) for tensor in _tensors(batch))
         with torch.autocast(device.type, torch.bfloat16):
             # Right padding under causal attention: no real token ever sees a pad, so no mask is needed.
-            logits = model(input_ids=ids).logits
-        losses = torch.nn.functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none"
-        )
-        loss = (losses * weights[:, 1:].flatten()).sum() / weights[:, 1:].sum()
+            hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+            logits = model.lm_head(hidden[is_answer[:, 1:]])
+        loss = torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:][is_answer[:, 1:]])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         tokens += sum(len(example.ids) for example in batch)
         if step % 50 == 0 or step == len(plan) - 1:
-            mean_loss = loss.item()
+            last_loss = loss.item()
             rate = tokens / (time.perf_counter() - started)
-            print(f"step {step + 1}/{len(plan)}  loss {mean_loss:.4f}  {rate:,.0f} tokens/s", flush=True)
+            print(f"step {step + 1}/{len(plan)}  loss {last_loss:.4f}  {rate:,.0f} tokens/s", flush=True)
     model.eval()
-    return mean_loss, len(plan), tokens
+    return last_loss, len(plan), tokens
 
 
-def _chat_text(row: Row) -> str:
-    from harness.tiny_ko.tokenizer import ASSISTANT, BOS, USER
-
+def _chat_text(instruction: str, input: str) -> str:
     # What the chat template renders, without its cost for each of many rows; a test compares the two.
-    message = render("plain", row.instruction, row.input)
-    return f"{BOS}{USER}\n{message}\n{ASSISTANT}\n"
+    return f"{BOS}{USER}\n{render('plain', instruction, input)}\n{ASSISTANT}\n"
 
 
-def _tensors(batch: list[Example], question_weight: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and loss weights, both (rows, longest), padded on the right with 0."""
+def _tensors(batch: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids padded on the right with 0, and which of them belong to an answer; both (rows, longest)."""
     ids = torch.nn.utils.rnn.pad_sequence([example.ids for example in batch], batch_first=True).long()
     positions = torch.arange(ids.shape[1])[None]
     starts = torch.tensor([example.answer_start for example in batch])[:, None]
     ends = torch.tensor([len(example.ids) for example in batch])[:, None]
-    weights = torch.where(positions < starts, question_weight, 1.0) * (positions < ends)
-    return ids, weights
+    return ids, (positions >= starts) & (positions < ends)
 
 
 def _schedule(step: int, steps: int, warmup: int) -> float:
