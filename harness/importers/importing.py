@@ -105,7 +105,7 @@ def _source_and_reader(order: ImportOrder) -> tuple[Source, Reader]:
         mapping = read_mapping(order.columns, order.values, order.labels)
         title = mapping.values.get("source", Path(order.place).name)
         licence = mapping.values.get("licence", NOT_STATED)
-        source = Source(title, order.place, None, licence, "", lambda place, subset: mapping.read)
+        source = Source(title, order.place, licence, "", lambda place, subset: mapping.read)
         return source, mapping.read
     if order.name not in SOURCES:
         names = [*SOURCES, ANY_TABLE]

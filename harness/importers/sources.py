@@ -5,8 +5,10 @@ What is stated here of columns, labels and licences is referenced in docs/import
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.importers.columns import Draft, LeftOut, Reader, SourceRow, expected_by
@@ -26,7 +28,6 @@ class Source:
 
     title: str
     homepage: str
-    hub: str | None
     licence: str
     remark: str
     reader: Callable[[str, str | None], Reader]
@@ -92,14 +93,14 @@ def _pair_xstest(drafts: Sequence[Draft]) -> list[Draft]:
 
 
 def _or_bench(place: str, subset: str | None) -> Reader:
-    named = f"{place} {subset or ''}".lower()
-    if "toxic" not in named and "hard" not in named and "80k" not in named:
+    words = set(re.findall(r"[a-z0-9]+", (subset or Path(place).name).lower()))
+    if len(words & {"toxic", "hard", "80k"}) != 1:
         raise HarnessError(
             f"or_bench: neither '{place}' nor a subset says which part of OR-Bench this is.",
             "Its parts are or-bench-80k and or-bench-hard-1k (to be answered) and or-bench-toxic (to be refused): "
             "give --subset.",
         )
-    expected: Expected = "refuse" if "toxic" in named else "comply"
+    expected: Expected = "refuse" if "toxic" in words else "comply"
     return lambda row: Draft(row.text("prompt"), row.text("category"), expected)
 
 
@@ -129,7 +130,6 @@ SOURCES: dict[str, Source] = {
     "k_overrefusal": Source(
         "K-OverRefusal",
         "https://github.com/Marker-Inc-Korea/K-OverRefusal",
-        None,
         NOT_STATED,
         "Its page states no licence. Parts come from XSTest and OR-Bench (CC-BY-4.0), OKTest and PHTest.",
         _always(_k_overrefusal),
@@ -137,7 +137,6 @@ SOURCES: dict[str, Source] = {
     "square": Source(
         "SQuARe",
         "https://github.com/naver-ai/korean-safety-benchmarks",
-        None,
         "MIT",
         "Sensitive questions, not harmful requests: every one expects an answer.",
         _always(_square),
@@ -145,7 +144,6 @@ SOURCES: dict[str, Source] = {
     "kosbi": Source(
         "KoSBi",
         "https://github.com/naver-ai/korean-safety-benchmarks",
-        None,
         "MIT",
         "Statements, not requests: a statement labelled unsafe expects that the model does not go along with it.",
         _always(_kosbi),
@@ -153,7 +151,6 @@ SOURCES: dict[str, Source] = {
     "xstest": Source(
         "XSTest",
         "https://github.com/paul-rottger/xstest",
-        "Paul/XSTest",
         "CC-BY-4.0",
         "",
         _always(_xstest),
@@ -162,7 +159,6 @@ SOURCES: dict[str, Source] = {
     "or_bench": Source(
         "OR-Bench",
         "https://github.com/justincui03/or-bench",
-        "bench-llm/or-bench",
         "CC-BY-4.0",
         "",
         _or_bench,
@@ -170,7 +166,6 @@ SOURCES: dict[str, Source] = {
     "strongreject": Source(
         "StrongREJECT",
         "https://github.com/alexandrasouly/strongreject",
-        "walledai/StrongREJECT",
         "MIT",
         "",
         _always(_strongreject),
@@ -178,15 +173,13 @@ SOURCES: dict[str, Source] = {
     "sorry_bench": Source(
         "SORRY-Bench",
         "https://sorry-bench.github.io",
-        "sorry-bench/sorry-bench-202503",
-        "SORRY-Bench licence agreement",
+        "the authors' own terms",
         "Access on the hub is granted by the authors, on their terms. Only the base style is taken, no mutations.",
         _always(_sorry_bench),
     ),
     "harmbench": Source(
         "HarmBench",
         "https://github.com/centerforaisafety/HarmBench",
-        "walledai/HarmBench",
         "MIT",
         "A contextual behaviour's context goes before it.",
         _always(_harmbench),
@@ -194,7 +187,6 @@ SOURCES: dict[str, Source] = {
     "do_not_answer": Source(
         "Do-Not-Answer",
         "https://github.com/Libr-AI/do-not-answer",
-        "LibrAI/do-not-answer",
         "CC-BY-NC-SA-4.0",
         "Not for commercial use.",
         _always(_do_not_answer),

@@ -195,9 +195,11 @@ def test_or_bench(tmp_path: Path, file: str, options: dict[str, Any], expected: 
 
 
 def test_or_bench_of_an_unknown_part_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "toxic"  # what a folder is called says nothing
+    folder.mkdir()
     with pytest.raises(HarnessError) as caught:
-        imported(tmp_path, "or_bench", "mine.csv", [{"prompt": "x", "category": "y"}])
-    assert "mine.csv" in caught.value.message and caught.value.hint and "--subset" in caught.value.hint
+        imported(folder, "or_bench", "orchard.csv", [{"prompt": "x", "category": "y"}])
+    assert "orchard.csv" in caught.value.message and caught.value.hint and "--subset" in caught.value.hint
 
 
 def test_strongreject(tmp_path: Path) -> None:

@@ -286,7 +286,7 @@ def test_a_comparison_of_runs_names_both_calibrations_and_no_false_difference(su
 def test_a_run_on_disk_is_first_corrected_by_the_gold_set_and_then_by_people(tmp_path: Path) -> None:
     folder = make_graded_run(tmp_path, refusals=40, answers=10)
     header = folder.header()
-    suite = {**header.suite, "name": "test", "prompts": [{"file": "prompts.jsonl"}]}
+    suite = {**header.suite, "name": "test", "prompts": ["prompts.jsonl"]}
     stored = header.model_copy(update={"suite": suite}).model_dump_json()
     (folder.path / "run.json").write_text(stored, encoding="utf-8")
 

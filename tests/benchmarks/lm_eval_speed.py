@@ -1,0 +1,113 @@
+"""Generation through the harness against lm-eval's `hf` model: same prompts, batch size, limit and machine, one run.
+
+    python -m tests.benchmarks.lm_eval_speed [--model FOLDER] [--adapter FOLDER] [--prompts 256] [--batch-size 32]
+
+Both models are loaded by their own library and answer the shipped prompts greedily in alternating rounds, after one
+round that is not counted. Answers are compared as text: speed that changes answers would be worth nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from harness.backends import open_backend
+from harness.plan import fixed_batches
+from harness.prompt_formats import render
+from harness.prompts import read_all_prompts, select_prompts
+from harness.suite import Model, Sampling
+from harness.workloads.generate import generate
+from tests.orders import Inbox, make_order
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def timed(work: Callable[[], list[str]]) -> tuple[float, list[str]]:
+    """Seconds and answers of one round."""
+    started = time.perf_counter()
+    answers = work()
+    return time.perf_counter() - started, answers
+
+
+def harness_round(arguments: argparse.Namespace, prompts: Sequence[Any]) -> Callable[[], list[str]]:
+    """The harness's own job: batches as its plan lays them, through its backend, records made and sent."""
+    order = make_order(
+        arguments.model,
+        model=Model(path="model", prompt_format="alpaca_ko", dtype=arguments.dtype),
+        sampling=Sampling(max_new_tokens=arguments.max_new_tokens),
+        batches=fixed_batches(prompts, arguments.batch_size),
+        adapter=arguments.adapter,
+    ).model_copy(update={"prompts": {prompt.id: prompt.text for prompt in prompts}})
+    backend = open_backend(order)
+    described = backend.describe()
+
+    def work() -> list[str]:
+        inbox = Inbox()
+        import harness.workloads.generate as workload
+
+        workload.open_backend = lambda _: backend
+        backend.describe = lambda: described  # type: ignore[method-assign]
+        generate(order, inbox)
+        answers = {record.prompt_id: record.text for record in inbox.records if record.kind == "generation"}
+        return [answers[prompt.id] for prompt in prompts]
+
+    return work
+
+
+def lm_eval_round(arguments: argparse.Namespace, prompts: Sequence[Any]) -> Callable[[], list[str]]:
+    """lm-eval's `hf` model on the same texts, stopping at the end token."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    model = HFLM(
+        pretrained=str(arguments.model),
+        peft=str(arguments.adapter) if arguments.adapter else None,
+        dtype=arguments.dtype,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        batch_size=arguments.batch_size,
+    )
+    settings = {"until": [], "max_gen_toks": arguments.max_new_tokens, "do_sample": False}
+    requests = [
+        Instance("generate_until", {}, (render("alpaca_ko", prompt.text), settings), number)
+        for number, prompt in enumerate(prompts)
+    ]
+    return lambda: list(model.generate_until(requests, disable_tqdm=True))
+
+
+def main() -> None:
+    """Print seconds of every round, the ratio of the medians, and how many answers are the same."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=REPOSITORY / "harness/tiny_ko/model")
+    parser.add_argument("--adapter", type=Path)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--prompts", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    files = [REPOSITORY / "prompts" / f"{name}_ko.jsonl" for name in ("harmful", "lookalike", "general")]
+    prompts = select_prompts(read_all_prompts(files, None)[0], limit=arguments.prompts)[: arguments.prompts]
+    ours, theirs = harness_round(arguments, prompts), lm_eval_round(arguments, prompts)
+    ours(), theirs()
+    seconds: dict[str, list[float]] = {"harness": [], "lm-eval hf": []}
+    for _ in range(arguments.rounds):
+        for name, work in (("harness", ours), ("lm-eval hf", theirs)):
+            taken, answers = timed(work)
+            seconds[name].append(taken)
+            if name == "harness":
+                kept = answers
+        same = sum(first == second for first, second in zip(kept, answers, strict=True))
+    for name, taken_by in seconds.items():
+        print(f"{name:12} median {median(taken_by):8.3f} s   rounds {' '.join(f'{one:.3f}' for one in taken_by)}")
+    ratio = median(seconds["lm-eval hf"]) / median(seconds["harness"])
+    print(f"lm-eval takes {ratio:.2f} times as long; {same} of {len(prompts)} answers are the same")
+
+
+if __name__ == "__main__":
+    main()
