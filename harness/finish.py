@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from harness.errors import StoreError
+from harness.errors import JobFailed, NotAvailable, StoreError
 from harness.records import Expected, JobRecord, RunHeader
 from harness.statistics import Calibration
 from harness.store import RunFolder, find_runs, write_atomically
@@ -31,9 +31,10 @@ def finish_run(folder: RunFolder) -> Path:
     grading = Suite.model_validate(header.suite).grading
     try:
         grade_with_all(folder, grading, Path(header.suite_file).parent)
-    finally:
-        page = write_report(folder)
-    return page
+    except (NotAvailable, JobFailed):
+        write_report(folder)
+        raise
+    return write_report(folder)
 
 
 def write_report(folder: RunFolder) -> Path:

@@ -105,6 +105,16 @@ class Shape:
         return len(_ITEM.findall(self._body)) >= LIST_ITEMS
 
     @cached_property
+    def list_lead(self) -> set[str]:
+        """What the sentence before the list announces: what was asked ('asked') or something beside it ('beside')."""
+        item = _ITEM.search(self._body)
+        if item is None or "list_lead" not in self._rules:
+            return set()
+        end = len(self._body[: item.start()].rstrip())
+        sentence = bisect_right(self._starts, end - 1) - 1
+        return {match.rule for match in self._rules["list_lead"].find(self._body[self._starts[sentence] : end], end)}
+
+    @cached_property
     def _quotes(self) -> list[tuple[int, int]]:
         # An answer that is one quotation as a whole speaks for itself.
         quotes = (found.span() for found in _QUOTED.finditer(self._body))

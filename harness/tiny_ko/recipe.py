@@ -98,6 +98,7 @@ def new_model(recipe: Recipe, tokenizer: Any) -> Any:
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
+        demonstration=True,  # the harness's page says so
     )
     model = LlamaForCausalLM(config)
     model.generation_config.do_sample = False

@@ -81,7 +81,10 @@ def load_tasks(section: LmEval, folders: Sequence[Path], cache: Path) -> dict[st
     for pattern in section.tasks:
         names = manager.match_tasks([pattern])
         if not names:
-            raise NotAvailable(f"lm_eval.tasks: lm-eval has no task, group or tag '{pattern}'.")
+            raise NotAvailable(
+                f"lm_eval.tasks: lm-eval has no task, group or tag '{pattern}'.",
+                "lm-eval passes over a task file that it cannot read; `lm_eval validate` says why.",
+            )
         for name in names:
             for key, found in _load_task(manager, name, folders, cache).items():
                 loaded[key].update(found)
@@ -100,14 +103,19 @@ def _load_task(manager: TaskManager, name: str, folders: Sequence[Path], cache: 
         try:
             loaded: Mapping[str, Any] = manager.load(name)
         except Exception as error:  # whatever hub, dataset builders and the task's own code may raise
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            offline = datasets.config.HF_HUB_OFFLINE and not is_ours
-            raise NotAvailable(
-                f"lm_eval.tasks: the data of '{name}' could not be loaded"
-                f"{' without the network (HF_HUB_OFFLINE is set)' if offline else ''}: {reason}",
-                "Load it once while connected; afterwards it is in the local cache." if offline else None,
-            ) from error
+            raise _not_loaded(name, error) from error
     return loaded
+
+
+def _not_loaded(name: str, error: Exception) -> NotAvailable:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, ConnectionError):
+        where = "the network is off (HF_HUB_OFFLINE)" if datasets.config.HF_HUB_OFFLINE else "the hub did not answer"
+        return NotAvailable(
+            f"lm_eval.tasks: the data of '{name}' are not in the local cache, and {where}: {reason}.",
+            "Load them once while connected; afterwards they are found in the cache.",
+        )
+    return NotAvailable(f"lm_eval.tasks: '{name}' could not be loaded: {type(error).__name__}: {reason}")
 
 
 @contextlib.contextmanager

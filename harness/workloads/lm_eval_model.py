@@ -32,7 +32,8 @@ class EvaluatedModel(HFLM):  # type: ignore[misc]
             max_length=model.max_seq_length,
         )
         self._prompt_format = model.prompt_format
-        self.set_cache_hook(_Counter(on_request))
+        self._counter = _Counter(on_request)
+        self.set_cache_hook(self._counter)
         # lm-eval stops at the tokenizer's end token alone; a chat model may end its turn with another.
         loaded.model.generation_config.eos_token_id = loaded.end_tokens
 
@@ -67,7 +68,7 @@ class EvaluatedModel(HFLM):  # type: ignore[misc]
         return answers
 
     def _expect(self, requests: Sequence[Any]) -> None:
-        self.cache_hook.total += len(requests)
+        self._counter.total += len(requests)
 
     def _check_bos(self, encoded: list[list[int]]) -> None:
         for ids in encoded:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -49,11 +50,11 @@ def harness_round(arguments: argparse.Namespace, prompts: Sequence[Any]) -> Call
 
     def work() -> list[str]:
         inbox = Inbox()
-        import harness.workloads.generate as workload
-
-        workload.open_backend = lambda _: backend
-        backend.describe = lambda: described  # type: ignore[method-assign]
-        generate(order, inbox)
+        with (  # the model stays loaded between rounds, as lm-eval's does
+            patch("harness.workloads.generate.open_backend", return_value=backend),
+            patch.object(backend, "describe", return_value=described),
+        ):
+            generate(order, inbox)
         answers = {record.prompt_id: record.text for record in inbox.records if record.kind == "generation"}
         return [answers[prompt.id] for prompt in prompts]
 
