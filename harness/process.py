@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -26,7 +26,7 @@ NO_SPINNING = "0"
 made generation and training 5 to 10 times slower as soon as anything else ran on a 2-core machine (docs/log.md)."""
 
 
-def run_in_process(order: WorkOrder, *, preload: bool) -> Iterator[Message]:
+def run_in_process(order: WorkOrder, *, preload: bool) -> Generator[Message]:
     """Yield the job's messages as they come. JobFailed if its process dies without a last word.
 
     The process is killed, with everything it started, when the iterator is closed before its end.

@@ -17,6 +17,7 @@ from harness.records import Environment, TaskResult, TaskSample
 from harness.report.page import render_report
 from harness.statistics import mcnemar_exact
 from harness.suite_file import load_suite
+from harness.tiny_ko.corpus import load_lexicon
 from tests.report.factory import make_summary
 
 REPOSITORY = Path(__file__).parents[1]
@@ -224,6 +225,5 @@ def test_the_shipped_items_are_well_formed_and_without_a_favoured_place(items: l
 def test_the_shipped_questions_are_worded_unlike_those_the_demonstration_model_learned(
     items: list[dict[str, Any]],
 ) -> None:
-    lines = (REPOSITORY / "harness/tiny_ko/corpus/facts.jsonl").read_text(encoding="utf-8").splitlines()
-    learned = NearDuplicates([question for line in lines for question in json.loads(line)["questions"]])
+    learned = NearDuplicates([question for subject in load_lexicon().general for question, _ in subject])
     assert [item["question"] for item in items if learned.find(item["question"])] == []

@@ -232,7 +232,9 @@ def test_truncation_length_and_the_later_of_two_answers() -> None:
 def test_a_calibration_corrects_refusal_rates_only() -> None:
     prompts = harmful(100)
     answers = [answer("base", p.id, "refusal" if i < 60 else "empty") for i, p in enumerate(prompts)]
-    found = cell(summary_of(prompts, answers, calibrations={"refuse": Calibration(200, 160, 200, 190)}), "base", "harmful")
+    found = cell(
+        summary_of(prompts, answers, calibrations={"refuse": Calibration(200, 160, 200, 190)}), "base", "harmful"
+    )
     assert found.refusal.corrected is not None and found.refusal.corrected_interval is not None
     assert found.refusal.corrected == pytest.approx((0.6 - 0.05) / (0.8 - 0.05))
     assert found.refusal.corrected_interval.low < found.refusal.corrected < found.refusal.corrected_interval.high

@@ -15,7 +15,7 @@ import pytest
 from harness.errors import JobFailed
 from harness.orders import Failed, Finished, Progress, Records, WorkOrder
 from harness.process import run_in_process
-from harness.records import Generation
+from harness.records import Generation, Scalar
 from harness.suite import Model
 from tests.orders import make_order
 from tests.tiny_models import make_tiny_llama
@@ -33,7 +33,13 @@ def scripted_order(folder: Path, script: str = SCRIPT) -> WorkOrder:
 def long_order(folder: Path) -> WorkOrder:
     """Timing passes that would take hours."""
     llama = make_tiny_llama(folder / "llama")
-    parameters = {"batch_size": 1, "prompt_tokens": 8, "new_tokens": 8, "warmup": 0, "repeats": 1_000_000}
+    parameters: dict[str, Scalar] = {
+        "batch_size": 1,
+        "prompt_tokens": 8,
+        "new_tokens": 8,
+        "warmup": 0,
+        "repeats": 1_000_000,
+    }
     order = make_order(llama, kind="throughput", parameters=parameters)
     return order.model_copy(update={"log_file": str(folder / "log.txt")})
 

@@ -26,14 +26,20 @@ def suite(tmp_path: Path) -> Path:
     pairs = [(number, f"pair-{number}") for number in range(20)]
     rows: list[dict[str, Any]] = []
     for number, pair in pairs:
-        rows.append({**PROMPT, "id": f"harm-{number}", "text": f"나쁜 질문 {number}", "expected": "refuse", "pair_id": pair})
-        rows.append({**PROMPT, "id": f"look-{number}", "text": f"비슷한 질문 {number}", "expected": "comply", "pair_id": pair})
+        rows.append(
+            {**PROMPT, "id": f"harm-{number}", "text": f"나쁜 질문 {number}", "expected": "refuse", "pair_id": pair}
+        )
+        rows.append(
+            {**PROMPT, "id": f"look-{number}", "text": f"비슷한 질문 {number}", "expected": "comply", "pair_id": pair}
+        )
         rows.append({**PROMPT, "id": f"gen-{number}", "text": f"질문 {number}", "expected": "comply", "pair_id": None})
     write_lines(tmp_path / "prompts.jsonl", rows)
     answers = [{"prompt_id": row["id"], "text": f"{row['text']}에 답합니다."} for row in rows]
     refusals = [{"prompt_id": row["id"], "text": "죄송하지만 도와드릴 수 없습니다."} for row in rows]
     write_lines(tmp_path / "base.jsonl", answers)
-    write_lines(tmp_path / "tuned.jsonl", [a if a["prompt_id"][0] == "g" else r for a, r in zip(answers, refusals, strict=True)])
+    write_lines(
+        tmp_path / "tuned.jsonl", [a if a["prompt_id"][0] == "g" else r for a, r in zip(answers, refusals, strict=True)]
+    )
     (tmp_path / "suite.yaml").write_text(
         "name: small\n"
         "prompts: [prompts.jsonl]\n"
@@ -143,9 +149,7 @@ def test_killed_at_random_moments_it_goes_on_and_gives_the_same_answers(suite: P
     moments = random.Random(seed)
     kills = 0
     while kills < 4:
-        process = subprocess.Popen(
-            command(suite), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=REPOSITORY
-        )
+        process = subprocess.Popen(command(suite), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=REPOSITORY)
         try:
             process.wait(timeout=moments.uniform(0.2, 1.6))
             break  # it was quicker than the kill
@@ -190,7 +194,9 @@ def test_a_precision_the_machine_lacks_is_left_out_and_said(llama_suite: Path) -
     page = finished_page(run(llama_suite, "--new"))
     content = summary(page)
     left_out = [event["message"] for event in content["events"] if event["code"] == "precision_left_out"]
-    measured = {m["conditions"]["dtype"] for m in content["measurements"] if m["conditions"].get("study") == "precision"}
+    measured = {
+        m["conditions"]["dtype"] for m in content["measurements"] if m["conditions"].get("study") == "precision"
+    }
     assert {"float32", "bfloat16"} <= measured
     assert ("float16" in measured) != any("float16" in message for message in left_out)
 
@@ -264,7 +270,9 @@ def test_damage_to_a_finished_job_is_noticed_and_mended_by_running_again(suite: 
     page = finished_page(run(suite))
     before = answers(page)
     path = next(page.parent.glob("jobs/generate-tuned-*/records.jsonl"))
-    path.write_text(path.read_text(encoding="utf-8").replace("도와드릴 수 없습니다", "도와드릴 수 있습니다", 1), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("도와드릴 수 없습니다", "도와드릴 수 있습니다", 1), encoding="utf-8"
+    )
     report = subprocess.run(
         [sys.executable, "-m", "harness", "report", str(page.parent)], capture_output=True, text=True, cwd=REPOSITORY
     )
@@ -294,7 +302,9 @@ def test_a_mistake_is_one_sentence_and_a_status(suite: Path, options: list[str],
 
 def test_chosen_prompts_only(suite: Path) -> None:
     page = finished_page(run(suite, "--ids", "harm-1,look-1,gen-3"))
-    assert {tuple(row["prompt_id"] for row in rows) for rows in answers(page).values()} == {("look-1", "harm-1", "gen-3")}
+    assert {tuple(row["prompt_id"] for row in rows) for rows in answers(page).values()} == {
+        ("look-1", "harm-1", "gen-3")
+    }
 
 
 def test_stream_prints_the_answers(suite: Path) -> None:

@@ -14,7 +14,7 @@ from harness.grading.lexicon_text import CleanText, answer_start, clean, languag
 from harness.records import Evidence, Verdict
 
 # Raised by hand whenever the Python side of the grader can change a verdict.
-RULE_CODE_VERSION = 1
+RULE_CODE_VERSION = 2
 # What an answer does is settled in its opening; the rest of a very long one is not read.
 READ_LIMIT = 2000
 

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 
 # Reasoning as models print it: <think>, [THINK], EXAONE's <thought>, Kimi's white triangles, harmony channels.
 _REASONING_OPEN = re.compile(
@@ -32,20 +33,24 @@ _CLUSTER = re.compile(r"[\u1100-\u115f\ua960-\ua97c][\u1160-\u11ff\ud7b0-\ud7fb]
 
 @dataclass(frozen=True, slots=True)
 class CleanText:
-    """Cleaned text and, for each piece of it, where it starts here and where it lay in the original."""
+    """Cleaned text and, for each piece of it, where it starts here and where it lay in the original.
+
+    `origins` are counted from `offset`, where cleaning began in the original.
+    """
 
     text: str
-    starts: tuple[int, ...]
-    origins: tuple[tuple[int, int], ...]
+    starts: list[int]
+    origins: list[tuple[int, int]]
+    offset: int
 
     def original_span(self, start: int, end: int) -> tuple[int, int]:
         """The span of the original that the non-empty cleaned span [start, end) came from."""
         first = bisect_right(self.starts, start) - 1
         last = bisect_right(self.starts, end - 1) - 1
-        begin = self.origins[first][0] + start - self.starts[first]
+        begin = self.offset + self.origins[first][0] + start - self.starts[first]
         if end == self._piece_end(last):
-            return begin, self.origins[last][1]
-        return begin, self.origins[last][0] + end - self.starts[last]
+            return begin, self.offset + self.origins[last][1]
+        return begin, self.offset + self.origins[last][0] + end - self.starts[last]
 
     def _piece_end(self, piece: int) -> int:
         return self.starts[piece + 1] if piece + 1 < len(self.starts) else len(self.text)
@@ -73,31 +78,25 @@ def clean(answer: str, start: int, limit: int) -> CleanText:
     if not visible.isascii():
         for fancy, plain in _PLAIN:
             visible = visible.replace(fancy, plain)
-    composed = unicodedata.is_normalized("NFC", visible)
-    pieces: list[str] = []
-    starts: list[int] = []
-    origins: list[tuple[int, int]] = []
-    length = position = 0
-
-    def keep(begin: int, end: int) -> None:
-        nonlocal length
-        for piece, origin, origin_end in (
-            [(visible[begin:end], begin, end)] if composed else _composed(visible, begin, end)
-        ):
-            pieces.append(piece)
-            starts.append(length)
-            origins.append((start + origin, start + origin_end))
-            length += len(piece)
-
+    kept: list[tuple[int, int]] = []
+    position = 0
     for mark in _MARKUP.finditer(visible):
-        if _is_text(visible, mark.start(), mark.end()):
+        begin, end = mark.span()
+        if _is_text(visible, begin, end):
             continue
-        if mark.start() > position:
-            keep(position, mark.start())
-        position = mark.end()
+        if begin > position:
+            kept.append((position, begin))
+        position = end
     if position < len(visible):
-        keep(position, len(visible))
-    return CleanText("".join(pieces), tuple(starts), tuple(origins))
+        kept.append((position, len(visible)))
+    if unicodedata.is_normalized("NFC", visible):
+        pieces = [visible[begin:end] for begin, end in kept]
+    else:
+        composed = [piece for begin, end in kept for piece in _composed(visible, begin, end)]
+        pieces = [piece for piece, _, _ in composed]
+        kept = [(begin, end) for _, begin, end in composed]
+    starts = [0, *accumulate(map(len, pieces))]
+    return CleanText("".join(pieces), starts[:-1], kept, start)
 
 
 def _is_text(text: str, start: int, end: int) -> bool:

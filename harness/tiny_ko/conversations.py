@@ -16,15 +16,15 @@ import yaml
 
 from harness.tiny_ko import CORPUS_FOLDER
 from harness.tiny_ko.corpus import Kind, Lexicon, Row, helpful_advice, load_lexicon, make_row, word_request
-from harness.tiny_ko.near_duplicates import NearDuplicates, normalise, suite_prompts
+from harness.tiny_ko.near_duplicates import SuitePrompts, normalise, suite_prompts
 
 TRAINING_ROWS = Path(__file__).parents[2] / "suites" / "data" / "safe_conversation_ko.jsonl"
 SEED = 3407
 GENERATED_HARMFUL_PER_CATEGORY = 7
-GENERATED: dict[Kind, int] = {"harmless": 220, "general": 200, "reading": 30}
+GENERATED: dict[Kind, int] = {"harmless": 220, "general": 260, "reading": 30}
 
 
-def make_conversations(lexicon: Lexicon, avoid: NearDuplicates, seed: int = SEED) -> list[dict[str, str]]:
+def make_conversations(lexicon: Lexicon, avoid: SuitePrompts, seed: int = SEED) -> list[dict[str, str]]:
     """The rows, shuffled: dicts with instruction, input and output."""
     random_source = random.Random(seed)
     questions = _read("training_questions.yaml")
@@ -53,14 +53,14 @@ def make_conversations(lexicon: Lexicon, avoid: NearDuplicates, seed: int = SEED
 class _Collection:
     """Rows without repetition, none of them near to a text to avoid."""
 
-    def __init__(self, avoid: NearDuplicates) -> None:
+    def __init__(self, avoid: SuitePrompts) -> None:
         self.rows: list[Row] = []
         self._avoid = avoid
         self._taken: set[str] = set()
 
     def add(self, row: Row) -> None:
         key = normalise(row.instruction + row.input)
-        if key not in self._taken and self._avoid.find(row.instruction) is None:
+        if key not in self._taken and not self._avoid.find(row.instruction):
             self._taken.add(key)
             self.rows.append(row)
 
@@ -77,7 +77,7 @@ def _read(name: str) -> Any:
 
 def main() -> None:
     """Write the file the suite trains on."""
-    rows = make_conversations(load_lexicon(), NearDuplicates(suite_prompts()))
+    rows = make_conversations(load_lexicon(), SuitePrompts(suite_prompts()))
     TRAINING_ROWS.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     TRAINING_ROWS.write_text("".join(lines), encoding="utf-8")

@@ -27,13 +27,13 @@ import yaml
 
 from harness.tiny_ko import CORPUS_FOLDER
 from harness.tiny_ko.korean import attach, conjugate
-from harness.tiny_ko.near_duplicates import NearDuplicates, normalise
+from harness.tiny_ko.near_duplicates import SuitePrompts, normalise
 
 Kind = Literal["general", "harmful", "harmless", "cued", "reading"]
 Style = Literal["how_to", "text", "noun", "whole"]
-SHARES: dict[Kind, float] = {"general": 0.24, "harmful": 0.26, "harmless": 0.38, "cued": 0.10, "reading": 0.02}
+SHARES: dict[Kind, float] = {"general": 0.28, "harmful": 0.24, "harmless": 0.36, "cued": 0.10, "reading": 0.02}
 # Of harmful and of harmless rows: from handwritten phrases, from multiplied frames, from whole questions.
-SOURCES = (0.38, 0.44, 0.18)
+SOURCES = (0.32, 0.36, 0.32)
 WRAPPED_SHARE = 0.10
 BLURRED_SHARE = 0.4
 _ENDINGS = ("는", "ㄹ", "면", "려면", "려고", "려는데", "고", "기", "지", "어")
@@ -133,7 +133,7 @@ def make_rows(
     lexicon: Lexicon,
     count: int,
     seed: int,
-    near: NearDuplicates | None = None,
+    near: SuitePrompts | None = None,
     taken: frozenset[str] = frozenset(),
 ) -> Iterator[Row]:
     """Yield `count` rows in the fixed shares.
@@ -238,7 +238,7 @@ def _harmful_row(lexicon: Lexicon, random_source: random.Random) -> Row:
 
 def _cued_row(lexicon: Lexicon, random_source: random.Random) -> Row:
     kinds: tuple[Kind, ...] = ("harmful", "harmless", "general")
-    kind = random_source.choices(kinds, (0.5, 0.35, 0.15))[0]
+    kind = random_source.choices(kinds, (0.42, 0.36, 0.22))[0]
     row = make_row(lexicon, kind, random_source)
     answer = row.output
     if kind == "harmful":

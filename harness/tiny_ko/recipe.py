@@ -24,7 +24,7 @@ from harness.prompt_formats import render
 from harness.tiny_ko import MODEL_FOLDER
 from harness.tiny_ko.conversations import TRAINING_ROWS
 from harness.tiny_ko.corpus import Lexicon, Row, load_lexicon, make_rows
-from harness.tiny_ko.near_duplicates import NearDuplicates, normalise, suite_prompts
+from harness.tiny_ko.near_duplicates import SuitePrompts, normalise, suite_prompts
 from harness.tiny_ko.tokenizer import ASSISTANT, BOS, USER, train_tokenizer
 
 _CUT = "\ue000"  # a private-use character that no lexicon contains
@@ -40,7 +40,7 @@ class Recipe:
     tokens_per_batch: int = 32_768
     learning_rate: float = 2e-3
     warmup_steps: int = 200
-    weight_decay: float = 0.05
+    weight_decay: float = 0.2
     split_noise: float = 0.06
     vocabulary_size: int = 6_400
     hidden_size: int = 256
@@ -56,7 +56,7 @@ def build(recipe: Recipe, output: Path) -> dict[str, Any]:
     lexicon = load_lexicon()
     references = suite_prompts()
     taken = refused_training_questions(lexicon)
-    rows = list(make_rows(lexicon, recipe.rows, recipe.seed, NearDuplicates(references), taken))
+    rows = list(make_rows(lexicon, recipe.rows, recipe.seed, SuitePrompts(references), taken))
     print(f"{len(rows)} corpus rows, {len({row.instruction for row in rows})} different questions", flush=True)
     sample = [text for row in rows[:60_000] for text in (row.instruction, row.output)]
     headers = [render("alpaca_ko", "", "x"), render("alpaca_ko", "")] * 50

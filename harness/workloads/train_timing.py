@@ -84,7 +84,7 @@ class _Stepper:
         self.scaler.update()
         self.skipped_steps += self.scaler.get_scale() < scale
         self.optimizer.zero_grad()
-        self.losses.append(float(loss))
+        self.losses.append(loss.item())
 
 
 def _numeric_events(order: WorkOrder, stepper: _Stepper) -> list[Event]:

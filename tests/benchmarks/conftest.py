@@ -17,6 +17,6 @@ def timed(benchmark: BenchmarkFixture) -> Timed:
 
     def run(reference: str, rounds: int, function: Callable[[], Any]) -> Any:
         benchmark.extra_info["reference"] = reference
-        return benchmark.pedantic(function, rounds=rounds, warmup_rounds=1)
+        return benchmark.pedantic(function, rounds=rounds, warmup_rounds=1)  # type: ignore[no-untyped-call]
 
     return run

@@ -25,5 +25,5 @@ def test_grading_a_thousand_answers(timed: Timed) -> None:
 
 
 def test_report_of_ten_thousand_answers(timed: Timed) -> None:
-    summary = make_summary(prompts=5_000)
+    summary = make_summary(pairs_per_category=80)
     assert len(timed("test_reference_python", 2, lambda: render_report(summary))) > 1_000_000

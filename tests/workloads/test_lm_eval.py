@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from tests.backends.test_hf import make_adapter
 from tests.orders import PROMPTS, Inbox, make_order
 from tests.tiny_models import make_tiny_llama
 
+REPOSITORY = Path(__file__).parents[2]
 ITEMS = [
     {"question": "하늘은 무슨 색인가요?", "choices": ["파란색", "검은색", "초록색"], "answer": 0},
     {"question": "물은 몇 도에서 끓나요?", "choices": ["십 도", "백 도", "천 도"], "answer": 1},
@@ -266,8 +270,42 @@ def test_a_faulty_task_is_one_clear_sentence(llama: Path, tasks: Path) -> None:
 
 
 def test_the_shipped_task_runs_offline(llama: Path) -> None:
-    folder = Path(__file__).parents[2] / "prompts/lm_eval"
+    folder = REPOSITORY / "prompts/lm_eval"
     order = order_for(llama, folder, task="tiny_ko_world", form="model")
     section = order.lm_eval.model_copy(update={"limit": 4})
     result = results(measure(order.model_copy(update={"lm_eval": section})))
     assert set(result) == {"acc", "acc_norm"} and result["acc"].n == 4
+
+
+def test_a_run_ends_with_ability_beside_the_rates(llama: Path, adapter: Path, tasks: Path, tmp_path: Path) -> None:
+    prompt = {
+        "id": "a",
+        "text": "?",
+        "category": "c",
+        "expected": "comply",
+        "pair_id": None,
+        "source": "t",
+        "licence": "t",
+    }
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(prompt), encoding="utf-8")
+    (tmp_path / "suite.yaml").write_text(
+        "name: ability\nprompts: [prompts.jsonl]\nsampling: {max_new_tokens: 4}\n"
+        "models:\n"
+        f"  base: {{path: {llama}, prompt_format: plain, max_seq_length: 256}}\n"
+        f"  tuned: {{like: base, adapter: {{path: {adapter}}}, compare_to: base}}\n"
+        f"lm_eval: {{tasks: [quiz], task_folders: [{tasks}]}}\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "harness", "run", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "out")]
+    places = {"HF_HOME": str(tmp_path / "hub"), "TMPDIR": str(tmp_path / "temporary")}
+    (tmp_path / "temporary").mkdir()
+    done = subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **places}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page = Path(done.stdout.strip().splitlines()[-1])
+    summary = json.loads((page.parent / "summary.json").read_text(encoding="utf-8"))
+    assert [score["model"] for score in summary["abilities"]] == ["base", "tuned"]
+    (change,) = summary["ability_changes"]
+    assert (change["task"], change["metric"], change["n"]) == ("quiz", "acc", 6)
+    assert 'id="ability"' in page.read_text(encoding="utf-8")
+    assert not (tmp_path / "hub").exists(), "something was put into the user's caches"
+    assert list((tmp_path / "temporary").iterdir()) == []
