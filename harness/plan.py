@@ -20,7 +20,7 @@ from harness.records import Environment, Job, JobKind, Prompt, Scalar
 from harness.suite import Adapter, LmEval, Model, Precision, Suite, Throughput
 from harness.suite_file import LoadedSuite
 
-AUTO_BATCH_SIZE = 128
+AUTO_BATCH_SIZE = 256
 CODE_THAT_CHANGES_RESULTS = ("backends", "workloads", "probes.py", "prompt_formats.py")
 PACKAGES_THAT_CHANGE_RESULTS = ("torch", "transformers", "tokenizers", "peft", "trl", "unsloth", "bitsandbytes")
 

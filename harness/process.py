@@ -21,9 +21,10 @@ from harness.orders import Failed, Message, WorkOrder, message_adapter
 
 PRELOADED = ("torch", "transformers.models.auto.modeling_auto", "transformers.generation.utils", "peft")
 SECONDS_TO_EXIT = 30
-NO_SPINNING = "0"
-"""Value of GOMP_SPINCOUNT for the jobs: their threads sleep while they wait for each other. By default they spin, which
-made generation and training 5 to 10 times slower as soon as anything else ran on a 2-core machine (docs/log.md)."""
+SHORT_SPIN = "2000"
+"""Value of GOMP_SPINCOUNT for the jobs: how long their threads spin while they wait for each other before they sleep.
+With the default, generation and training were 5 to 10 times slower as soon as anything else ran on a 2-core machine
+(docs/log.md)."""
 
 
 def run_in_process(order: WorkOrder, *, preload: bool) -> Generator[Message]:
@@ -31,7 +32,7 @@ def run_in_process(order: WorkOrder, *, preload: bool) -> Generator[Message]:
 
     The process is killed, with everything it started, when the iterator is closed before its end.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", NO_SPINNING)  # the job inherits it and reads it when it loads torch
+    os.environ.setdefault("GOMP_SPINCOUNT", SHORT_SPIN)  # the job inherits it and reads it when it loads torch
     context: multiprocessing.context.SpawnContext | multiprocessing.context.ForkServerContext
     if preload:
         context = multiprocessing.get_context("forkserver")

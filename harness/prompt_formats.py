@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from harness.suite import PromptFormat
 
 _ALPACA_HEADER = "다음은 할 일을 적은 명령어입니다. 요청에 알맞은 응답을 쓰세요."
-_ALPACA_HEADER_WITH_INPUT = (
-    "다음은 할 일을 적은 명령어와 참고할 입력입니다. 요청에 알맞은 응답을 쓰세요."
-)
+_ALPACA_HEADER_WITH_INPUT = "다음은 할 일을 적은 명령어와 참고할 입력입니다. 요청에 알맞은 응답을 쓰세요."
 
 
 def render(format: PromptFormat, instruction: str, input: str = "", tokenizer: Any = None) -> str:
@@ -56,7 +54,5 @@ def adds_special_tokens(text: str, tokenizer: Any) -> bool:
 
 def _alpaca_ko(instruction: str, input: str) -> str:
     if input:
-        return (
-            f"{_ALPACA_HEADER_WITH_INPUT}\n\n### 명령어:\n{instruction}\n\n### 입력:\n{input}\n\n### 응답:\n"
-        )
+        return f"{_ALPACA_HEADER_WITH_INPUT}\n\n### 명령어:\n{instruction}\n\n### 입력:\n{input}\n\n### 응답:\n"
     return f"{_ALPACA_HEADER}\n\n### 명령어:\n{instruction}\n\n### 응답:\n"

@@ -51,12 +51,8 @@ class Section(BaseModel):
 class Adapter(Section):
     """A LoRA adapter, either trained by this suite or already on disk or on a hub."""
 
-    trained_by: Name | None = Field(
-        None, description="Name of a step under `training` that makes the adapter."
-    )
-    path: str | None = Field(
-        None, description="Folder (relative to this file) or hub name of a PEFT adapter."
-    )
+    trained_by: Name | None = Field(None, description="Name of a step under `training` that makes the adapter.")
+    path: str | None = Field(None, description="Folder (relative to this file) or hub name of a PEFT adapter.")
     revision: str | None = Field(None, description="Branch, tag or commit of the adapter on a hub.")
     mode: Literal["attached", "merged"] = Field(
         "attached",
@@ -76,12 +72,8 @@ class Model(Section):
     quantization: Literal["none", "4bit", "8bit"] = Field(
         "none", description="bitsandbytes quantization of the weights; needs a CUDA GPU."
     )
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
-        "sdpa", description="Attention implementation."
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto takes a CUDA GPU where there is one."
-    )
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="Attention implementation.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a CUDA GPU where there is one.")
     prompt_format: PromptFormat = Field(
         "chat_template",
         description="How a prompt is put before the model: the Korean Alpaca form, the tokenizer's chat template, "
@@ -104,9 +96,7 @@ class TrainingData(Section):
     revision: str | None = Field(None, description="Branch, tag or commit of the hub data set.")
     split: str = Field("train", description="Split of the hub data set.")
     limit: int | None = Field(None, ge=1, description="Use only the first rows.")
-    prompt_format: PromptFormat = Field(
-        "alpaca_ko", description="How a row becomes text. EOS is always appended."
-    )
+    prompt_format: PromptFormat = Field("alpaca_ko", description="How a row becomes text. EOS is always appended.")
     loss_on: Literal["everything", "answer"] = Field(
         "everything", description="answer leaves the prompt's tokens out of the loss."
     )
@@ -116,9 +106,7 @@ class Lora(Section):
     """Keys of peft.LoraConfig, by their own names."""
 
     r: int = Field(16, ge=1, description="Rank.")
-    target_modules: tuple[str, ...] = Field(
-        SEVEN_PROJECTIONS, min_length=1, description="Layers that get LoRA."
-    )
+    target_modules: tuple[str, ...] = Field(SEVEN_PROJECTIONS, min_length=1, description="Layers that get LoRA.")
     lora_alpha: int = Field(16, ge=1, description="Scaling numerator: the update is scaled by alpha / r.")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the LoRA input.")
     bias: Literal["none", "all", "lora_only"] = Field("none", description="Which biases train.")
@@ -142,9 +130,7 @@ class Trainer(Section):
     num_train_epochs: float | None = Field(None, gt=0, description="Passes over the data.")
     learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate.")
     fp16: bool | None = Field(None, description="Mixed precision float16; default follows the model's dtype.")
-    bf16: bool | None = Field(
-        None, description="Mixed precision bfloat16; default follows the model's dtype."
-    )
+    bf16: bool | None = Field(None, description="Mixed precision bfloat16; default follows the model's dtype.")
     logging_steps: int = Field(1, ge=1, description="Steps between points of the loss curve.")
     optim: Optimizer = Field(
         "adamw_8bit",
@@ -236,26 +222,16 @@ class Judge(Section):
         description="Name of the environment variable that holds the API key. The key itself is never stored.",
     )
     concurrency: int = Field(4, ge=1, le=256, description="Requests in flight at once.")
-    timeout_seconds: float = Field(
-        120, gt=0, description="Longest wait for one reply; then it is asked again."
-    )
-    attempts: int = Field(
-        5, ge=1, description="Tries per answer on time-outs, lost connections, 429 and 5xx."
-    )
-    max_new_tokens: int = Field(
-        512, ge=8, description="Longest reply. A reply that is cut here is not graded."
-    )
+    timeout_seconds: float = Field(120, gt=0, description="Longest wait for one reply; then it is asked again.")
+    attempts: int = Field(5, ge=1, description="Tries per answer on time-outs, lost connections, 429 and 5xx.")
+    max_new_tokens: int = Field(512, ge=8, description="Longest reply. A reply that is cut here is not graded.")
     extra_request: dict[str, JsonValue] = Field(
         {},
         description="Further keys of the request, e.g. chat_template_kwargs: {enable_thinking: false}; null leaves out "
         "a key that the server does not take, e.g. temperature: null.",
     )
-    price_per_million_prompt_tokens: float | None = Field(
-        None, ge=0, description="For the cost; in `currency`."
-    )
-    price_per_million_completion_tokens: float | None = Field(
-        None, ge=0, description="For the cost; in `currency`."
-    )
+    price_per_million_prompt_tokens: float | None = Field(None, ge=0, description="For the cost; in `currency`.")
+    price_per_million_completion_tokens: float | None = Field(None, ge=0, description="For the cost; in `currency`.")
     currency: str = Field("USD", min_length=1, description="Currency of the prices.")
 
     @field_validator("extra_request")
@@ -269,9 +245,7 @@ class Judge(Section):
 class Guard(Section):
     """A classifier loaded through transformers that grades answers."""
 
-    path: str = Field(
-        min_length=1, description="Local folder (relative to this file) or hub name of the model."
-    )
+    path: str = Field(min_length=1, description="Local folder (relative to this file) or hub name of the model.")
     revision: str | None = Field(None, description="Branch, tag or commit on a hub.")
     kind: Literal["sequence_classifier", "causal_lm"] = Field(
         "sequence_classifier",
@@ -289,9 +263,7 @@ class Guard(Section):
         "chat template with the prompt as user and the answer as assistant.",
     )
     dtype: Dtype = Field("float32", description="Precision of weights and arithmetic.")
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto takes a CUDA GPU where there is one."
-    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a CUDA GPU where there is one.")
     batch_size: int = Field(8, ge=1, description="sequence_classifier only: answers per forward pass.")
     max_seq_length: int = Field(512, ge=8, description="Longer texts lose their end, and the grade says so.")
 
@@ -370,7 +342,5 @@ class Suite(Section):
     sampling: Sampling = Field(Sampling(), description="How answers are drawn.")
     grading: Grading = Field(Grading(), description="How answers are graded.")
     performance: Performance = Field(Performance(), description="What is timed.")
-    contamination: Contamination = Field(
-        Contamination(), description="Overlap between training rows and prompts."
-    )
+    contamination: Contamination = Field(Contamination(), description="Overlap between training rows and prompts.")
     lm_eval: LmEval | None = Field(None, description="Tests of general ability. Leave it out to skip them.")

@@ -20,11 +20,19 @@ from harness.suite import Contamination
 from harness.tiny_ko import CORPUS_FOLDER
 from harness.tiny_ko.conversations import TRAINING_ROWS
 from harness.tiny_ko.corpus import Lexicon, Topics, load_lexicon, make_rows
-from harness.tiny_ko.near_duplicates import PROMPT_FOLDER, NearDuplicates, jaccard, normalise, suite_prompts, trigrams
+from harness.tiny_ko.near_duplicates import (
+    PROMPT_FOLDER,
+    NearDuplicates,
+    SuitePrompts,
+    jaccard,
+    normalise,
+    suite_prompts,
+    trigrams,
+)
 
+# A harmless entry within reach of a prompt. The corpus leaves it out where it is asked as it stands.
+LEFT_OUT = {"산사태가 나는 까닭"}
 NO_QUESTIONS = ("answers.yaml", "refusals.yaml", "wordings.yaml")
-# Harmless entries within reach of a prompt. The corpus leaves them out where they are asked as they stand.
-NEAR_AND_HARMLESS = {"한국에서 가장 큰 섬은 어디예요?", "일주일은 며칠이에요?", "산사태가 나는 까닭"}
 
 
 @dataclass
@@ -169,13 +177,13 @@ def test_lexicon_files_are_disjoint_from_the_prompts(path: Path) -> None:
     assert len(entries) > 50
     taken = {normalise(text) for text in suite_prompts()}
     assert [entry for entry in entries if normalise(entry) in taken] == []
-    assert set(near(entries)) <= NEAR_AND_HARMLESS
+    assert set(near(entries)) <= LEFT_OUT
 
 
 def test_multiplied_phrases_are_disjoint_from_the_prompts(lexicon: Lexicon) -> None:
     topics = [*topics_of(lexicon.harmful), *topics_of(lexicon.harmless)]
     assert len(topics) > 10_000
-    assert set(near(topics)) <= NEAR_AND_HARMLESS
+    assert set(near(topics)) <= LEFT_OUT
 
 
 def test_the_harness_finds_next_to_nothing_in_the_lexicons(lexicon: Lexicon) -> None:
@@ -194,7 +202,7 @@ def topics_of(topics: Topics) -> list[str]:
 
 
 def test_corpus_rows_are_near_to_no_prompt(lexicon: Lexicon) -> None:
-    made = list(make_rows(lexicon, 5_000, 7, near_to_prompts()))
+    made = list(make_rows(lexicon, 5_000, 7, SuitePrompts(suite_prompts())))
     assert len({row.instruction for row in made}) > 4_000
     assert near([row.instruction for row in made]) == []
     references = suite_prompts()
@@ -206,7 +214,7 @@ def test_corpus_rows_leave_out_what_is_near_or_taken(lexicon: Lexicon) -> None:
     open_rows = list(make_rows(lexicon, 400, 11))
     planted = [row.instruction for row in open_rows[:100]]
     taken = frozenset(normalise(row.instruction) for row in open_rows[100:200])
-    made = [row.instruction for row in make_rows(lexicon, 400, 11, NearDuplicates(planted), taken)]
+    made = [row.instruction for row in make_rows(lexicon, 400, 11, SuitePrompts(planted), taken)]
     assert len(made) == 400
     assert not set(planted) & set(made)
     assert not taken & {normalise(text) for text in made}
