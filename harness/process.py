@@ -21,7 +21,7 @@ from harness.orders import Failed, Message, WorkOrder, message_adapter
 
 PRELOADED = ("torch", "transformers.models.auto.modeling_auto", "transformers.generation.utils", "peft")
 SECONDS_TO_EXIT = 30
-SHORT_SPIN = "2000"
+SHORT_SPIN = "50000"
 """Value of GOMP_SPINCOUNT for the jobs: how long their threads spin while they wait for each other before they sleep.
 With the default, generation and training were 5 to 10 times slower as soon as anything else ran on a 2-core machine
 (docs/log.md)."""

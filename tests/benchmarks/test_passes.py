@@ -11,6 +11,7 @@ from tests.benchmarks.conftest import Timed
 from tests.report.factory import make_summary
 
 ANSWERS = 1_000
+PAIRS_PER_CATEGORY = 200
 
 
 def test_grading_a_thousand_answers(timed: Timed) -> None:
@@ -25,5 +26,7 @@ def test_grading_a_thousand_answers(timed: Timed) -> None:
 
 
 def test_report_of_ten_thousand_answers(timed: Timed) -> None:
-    summary = make_summary(pairs_per_category=80)
-    assert len(timed("test_reference_python", 2, lambda: render_report(summary))) > 1_000_000
+    summary = make_summary(pairs_per_category=PAIRS_PER_CATEGORY)
+    assert sum(len(answers) for row in summary.rows for answers in row.answers.values()) >= 10_000
+    page = timed("test_reference_python", 2, lambda: render_report(summary))
+    assert page.startswith("<!doctype html>")
