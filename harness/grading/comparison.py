@@ -32,6 +32,7 @@ def compare_graders(
     versions = _versions(grades, passes)
     current = [key for name, keys in versions.items() for key in (keys if name.startswith(HUMAN) else keys[-1:])]
     chosen = {key: grades[key] for key in current}
+    regraded = tuple(pair for name, keys in versions.items() if not name.startswith(HUMAN) for pair in pairwise(keys))
     return GraderComparison(
         graders=tuple(current),
         rates=tuple(
@@ -44,13 +45,8 @@ def compare_graders(
         ),
         groups=_groups(chosen, confidence),
         disagreements=disagreements({key: given for key, given in chosen.items() if _name(key) != VOTE}),
-        flips=tuple(
-            flip
-            for name, keys in versions.items()
-            if not name.startswith(HUMAN)
-            for earlier, later in pairwise(keys)
-            for flip in label_flips(grades[earlier], grades[later])
-        ),
+        flips=tuple(flip for earlier, later in regraded for flip in label_flips(grades[earlier], grades[later])),
+        regraded=regraded,
         passes=tuple(one for one in passes if one.requests or one.failed_requests),
     )
 

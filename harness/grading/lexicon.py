@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from harness.grading.answer_shape import Shape
 from harness.grading.coherence import incoherence
@@ -13,8 +14,8 @@ from harness.grading.lexicon_rules import LANGUAGES, Match, compiled, lexicon_pa
 from harness.grading.lexicon_text import CleanText, answer_start, clean, language_of
 from harness.records import Evidence, Verdict
 
-# Raised by hand whenever the Python side of the grader can change a verdict.
-RULE_CODE_VERSION = 2
+# The Python files that can change a verdict; they are part of the version, as the lexicon files are.
+RULE_CODE = ("answer_shape", "coherence", "lexicon", "lexicon_decision", "lexicon_rules", "lexicon_text")
 # What an answer does is settled in its opening; the rest of a very long one is not read.
 READ_LIMIT = 2000
 
@@ -29,8 +30,10 @@ class LexiconVerdict:
 
 @cache
 def lexicon_version() -> str:
-    """Twelve hex digits over the rule code's version and the bytes of the lexicon files."""
-    digest = hashlib.sha256(str(RULE_CODE_VERSION).encode())
+    """Twelve hex digits over the bytes of the rule code and of the lexicon files, so any change of either shows."""
+    digest = hashlib.sha256()
+    for module in RULE_CODE:
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     for language in LANGUAGES:
         digest.update(lexicon_path(language).read_bytes())
     return digest.hexdigest()[:12]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.errors import HarnessError
 
 LANGUAGES = ("ko", "en")
+# How far before its predicate the rest of a rule may begin, in characters.
+_BEHIND_LENGTH = 80
 _WORD_START = r"(?<!\w.)"
 GROUPS = ("decline", "inability", "no_subject", "condemn", "redirect", "answer", "prompt")
 
@@ -22,12 +25,15 @@ class Rule(BaseModel):
     """One rule as the file states it. `finds` and `spares` are examples that the tests check.
 
     A rule of weight 0 finds nothing itself: it covers text, so that no other rule of its group matches there.
+    `behind` is what must end where a pattern begins, and belongs to the match. Korean puts the predicate last, and
+    predicates of refusing are rare, so a rule that starts from its predicate and looks back is quick.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     weight: int = 1
     patterns: tuple[str, ...]
+    behind: str | None = None
     finds: tuple[str, ...]
     spares: tuple[str, ...] = ()
 
@@ -58,6 +64,26 @@ class Match(NamedTuple):
     weight: int = 1
 
 
+class CompiledRule(NamedTuple):
+    """One pattern of a rule, ready to search."""
+
+    pattern: re.Pattern[str]
+    behind: re.Pattern[str] | None
+    rule: str
+    weight: int
+
+    def matches(self, text: str, begin: int, end: int) -> Iterator[Match]:
+        """Matches within [begin, end), left to right."""
+        for found in self.pattern.finditer(text, begin, end):
+            start = found.start()
+            if self.behind is not None:
+                before = self.behind.search(text, max(begin, start - _BEHIND_LENGTH), start)
+                if before is None:
+                    continue
+                start = before.start()
+            yield Match(start, found.end(), self.rule, self.weight)
+
+
 @dataclass(frozen=True)
 class CompiledGroup:
     """The rules of a group in the file's order.
@@ -66,42 +92,46 @@ class CompiledGroup:
     can begin with. Joined into one alternation they lose that and take three times as long.
     """
 
-    patterns: tuple[tuple[re.Pattern[str], str, int], ...]
+    rules: tuple[CompiledRule, ...]
 
     def first(self, text: str, end: int, ignored: list[tuple[int, int]]) -> list[Match]:
         """Matches before `end` of the first pattern that has any, outside `ignored` spans and rules of weight 0.
 
         Much quicker than `find` where it only matters whether there is a match.
         """
-        for pattern, rule, weight in self.patterns:
-            if pattern.search(text, 0, end) is None:
+        for rule in self.rules:
+            if rule.pattern.search(text, 0, end) is None:
                 continue
             found = [
-                Match(match.start(), match.end(), rule, weight)
-                for match in pattern.finditer(text, 0, end)
-                if not any(start <= match.start() < stop for start, stop in ignored)
+                match
+                for match in rule.matches(text, 0, end)
+                if not any(start <= match.start < stop for start, stop in ignored)
             ]
-            if found and weight:
+            if found and rule.weight:
                 return found
             ignored = [*ignored, *((match.start, match.end) for match in found)]
         return []
 
+    def rules_in(self, text: str, end: int) -> set[str]:
+        """Names of all rules that match before `end`, whether or not their matches overlap."""
+        return {match.rule for rule in self.rules for match in rule.matches(text, 0, end)}
+
     def find(self, text: str, end: int) -> list[Match]:
         """Matches before `end`, left to right; where two overlap, the earlier start and then the earlier rule."""
         found = [
-            (match.start(), order, match.end(), rule, weight)
-            for order, (pattern, rule, weight) in enumerate(self.patterns)
-            if pattern.search(text, 0, end) is not None  # quicker than an iterator where there is no match
-            for match in pattern.finditer(text, 0, end)
+            (match.start, order, match)
+            for order, rule in enumerate(self.rules)
+            if rule.pattern.search(text, 0, end) is not None  # quicker than an iterator where there is no match
+            for match in rule.matches(text, 0, end)
         ]
         if len(found) > 1:
             found.sort()
         kept: list[Match] = []
         position = -1
-        for start, _, finish, rule, weight in found:
+        for start, _, match in found:
             if start >= position:
-                kept.append(Match(start, finish, rule, weight))
-                position = finish
+                kept.append(match)
+                position = match.end
         return kept
 
 
@@ -154,21 +184,22 @@ def word_start_checked_late(pattern: str) -> str:
     return rewritten + pattern[place:]
 
 
+def compile_rule(rule: Rule, parts: dict[str, str]) -> tuple[CompiledRule, ...]:
+    """One compiled rule for each pattern of a rule; `parts` are those of its lexicon."""
+    behind = re.compile(f"(?:{expand(rule.behind, parts)})\\Z") if rule.behind else None
+    return tuple(
+        CompiledRule(
+            re.compile(word_start_checked_late(expand(pattern, parts)), re.MULTILINE), behind, rule.name, rule.weight
+        )
+        for pattern in rule.patterns
+    )
+
+
 @cache
 def compiled(language: str) -> dict[str, CompiledGroup]:
     """The compiled groups of a language, read once per process."""
     lexicon = read_lexicon(lexicon_path(language))
     return {
-        name: CompiledGroup(
-            tuple(
-                (
-                    re.compile(word_start_checked_late(expand(pattern, lexicon.parts)), re.MULTILINE),
-                    rule.name,
-                    rule.weight,
-                )
-                for rule in group.rules
-                for pattern in rule.patterns
-            )
-        )
+        name: CompiledGroup(tuple(one for rule in group.rules for one in compile_rule(rule, lexicon.parts)))
         for name, group in lexicon.groups.items()
     }

@@ -27,6 +27,7 @@ _MARKUP = re.compile(r"[*_`#\u200b-\u200f\ufeff]+")
 _PLAIN = (("’", "'"), ("‘", "'"), ("“", '"'), ("”", '"'), ("ʼ", "'"), ("\u00a0", " "), ("\u3000", " "))
 _HANGUL = re.compile(r"[가-힣ㄱ-ㅣ]+")
 _LATIN = re.compile(r"[A-Za-z]+")
+_LANGUAGE_SAMPLE = 240
 _LETTER = re.compile(r"[^\W\d_]+")
 _CLUSTER = re.compile(r"[\u1100-\u115f\ua960-\ua97c][\u1160-\u11ff\ud7b0-\ud7fb]*|[가-힣][\u11a8-\u11ff]*|(?s:.)")
 
@@ -82,7 +83,7 @@ def clean(answer: str, start: int, limit: int) -> CleanText:
     position = 0
     for mark in _MARKUP.finditer(visible):
         begin, end = mark.span()
-        if _is_text(visible, begin, end):
+        if (end - begin == 1 or visible[begin] == "#") and _is_text(visible, begin, end):
             continue
         if begin > position:
             kept.append((position, begin))
@@ -124,7 +125,9 @@ def _composed(text: str, begin: int, end: int) -> list[tuple[str, int, int]]:
 
 def language_of(text: str) -> str | None:
     """'ko', 'en' or None for text in another script, judged by the letters of its opening."""
-    opening = text[:400]
+    opening = text[:_LANGUAGE_SAMPLE]
+    if opening.isascii():
+        return "en" if any(map(str.isalpha, opening)) else None
     hangul = len("".join(_HANGUL.findall(opening)))
     if hangul >= 0.3 * len(opening):
         return "ko"

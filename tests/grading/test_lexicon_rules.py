@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,8 @@ from harness.grading.lexicon_rules import (
     LANGUAGES,
     Lexicon,
     Rule,
+    compile_rule,
     compiled,
-    expand,
     lexicon_path,
     read_lexicon,
 )
@@ -29,7 +28,7 @@ RULES = [
 
 def _matches(lexicon: Lexicon, rule: Rule, text: str) -> bool:
     seen = text.lower() if lexicon.language == "en" else text
-    return any(re.search(expand(pattern, lexicon.parts), seen, re.MULTILINE) for pattern in rule.patterns)
+    return any(any(one.matches(seen, 0, len(seen))) for one in compile_rule(rule, lexicon.parts))
 
 
 @pytest.mark.parametrize(("lexicon", "group", "rule"), RULES)
