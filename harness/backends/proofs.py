@@ -37,13 +37,16 @@ def next_token_logits(model: Any, encoded: Mapping[str, torch.Tensor]) -> torch.
 
 
 def prove_adapter(
-    adapted: Any, before: torch.Tensor, probe: Mapping[str, torch.Tensor], place: str
+    adapted: Any, name: str, before: torch.Tensor, probe: Mapping[str, torch.Tensor], place: str
 ) -> tuple[int, float]:
-    """Return how many LoRA B matrices are not zero, and the largest logit change. HarnessError if there is none.
+    """Return how many LoRA B matrices of the adapter are not zero, and the largest logit change from `before`.
+
+    HarnessError if there is none.
 
     B starts at zero, so an adapter that was never trained, or never put on, shows here.
     """
-    nonzero = sum(bool(parameter.any()) for name, parameter in adapted.named_parameters() if "lora_B" in name)
+    matrices = (value for key, value in adapted.named_parameters() if "lora_B" in key and f".{name}." in key)
+    nonzero = sum(bool(matrix.any()) for matrix in matrices)
     change = float((next_token_logits(adapted, probe) - before).abs().max())
     if nonzero == 0 or change == 0.0:
         raise HarnessError(

@@ -23,8 +23,10 @@ from harness.backends.proofs import (
     next_token_logits,
     prove_adapter,
 )
-from harness.orders import WorkOrder
-from harness.prompt_formats import adds_special_tokens, render
+from harness.backends.texts import Texts
+from harness.orders import Partner, WorkOrder
+from harness.prompt_formats import adds_special_tokens
+from harness.random_weights import weights_of
 from harness.records import LoadedModel
 from harness.suite import Sampling
 
@@ -43,34 +45,55 @@ class TransformersModel:
         self.tokenizer = tokenizer
         self.device = device
         self.end_tokens = _end_tokens(model, tokenizer)
+        self.texts = Texts(order.model, tokenizer, self.end_tokens)
         # The model's own generation settings (temperature, penalties) would change answers behind the suite's back.
         model.generation_config = GenerationConfig(pad_token_id=tokenizer.pad_token_id)
         self.demonstration = bool(getattr(model.config, "demonstration", False))
         self.model = model.eval()
-        self.adapter_nonzero_b: int | None = None
-        self.adapter_max_logit_change: float | None = None
-        if order.adapter_place:
-            self._put_adapter_on(order.adapter_place)
+        own = Partner(
+            name=order.job.model, model=order.model, adapter_place=order.adapter_place, adapter_hash=order.adapter_hash
+        )
+        self.variants = (own, *order.partners)
+        """The order's models: its own, then those that share its weights."""
+        self.proofs: dict[str, tuple[int, float]] = {}
+        """Model -> number of LoRA B matrices that are not zero, largest logit change."""
+        self._put_adapters_on()
 
-    def _put_adapter_on(self, place: str) -> None:
+    def _put_adapters_on(self) -> None:
         from peft import PeftModel
 
         probe = self.encode(PROBE_PROMPTS[:1])
+        adapted = [variant for variant in self.variants if variant.adapter_place]
+        if not adapted:
+            return
         before = next_token_logits(self.model, probe)
-        adapter = self.order.model.adapter
-        revision = adapter.revision if adapter else None
-        adapted = PeftModel.from_pretrained(self.model, place, revision=revision, use_safetensors=True).eval()
-        self.adapter_nonzero_b, self.adapter_max_logit_change = prove_adapter(adapted, before, probe, place)
-        merged = adapter is not None and adapter.mode == "merged"
-        self.model = adapted.merge_and_unload() if merged else adapted
+        for variant in adapted:
+            place, adapter = variant.adapter_place or "", variant.model.adapter
+            how = {"adapter_name": variant.name, "revision": adapter.revision if adapter else None}
+            if isinstance(self.model, PeftModel):
+                self.model.load_adapter(place, use_safetensors=True, **how)
+            else:
+                self.model = PeftModel.from_pretrained(self.model, place, use_safetensors=True, **how)
+            self.model.eval().set_adapter(variant.name)
+            self.proofs[variant.name] = prove_adapter(self.model, variant.name, before, probe, place)
+            if adapter is not None and adapter.mode == "merged":
+                self.model = self.model.merge_and_unload()
 
-    def render(self, prompt: str) -> str:
-        """Put a prompt into the form the suite names."""
-        return render(self.order.model.prompt_format, prompt, tokenizer=self.tokenizer)
+    @contextlib.contextmanager
+    def as_variant(self, number: int) -> Iterator[None]:
+        """Be one of `variants` for a while, where there are several."""
+        if len(self.variants) == 1:
+            yield
+        elif self.variants[number].adapter_place:
+            self.model.set_adapter(self.variants[number].name)
+            yield
+        else:
+            with self.model.disable_adapter():
+                yield
 
     def encode(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """Tokenize a batch: `input_ids` and `attention_mask`, each (batch, longest), padded on the left."""
-        texts = [self.render(prompt) for prompt in prompts]
+        texts = [self.texts.render(prompt) for prompt in prompts]
         special = adds_special_tokens(texts[0], self.tokenizer)
         encoded = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=special)
         return {name: encoded[name].to(self.device) for name in ("input_ids", "attention_mask")}
@@ -84,14 +107,13 @@ class TransformersModel:
         if not all(fits):
             fitting = [prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]
             answers = iter(self.answer(fitting, sampling, seed, on_text) if fitting else [])
-            reason = f"the prompt has more tokens than max_seq_length less max_new_tokens ({room})"
             return [
-                next(answers) if fit else Answer(self.render(prompt), "", "error", length, 0, reason)
+                next(answers) if fit else self.texts.too_long(prompt, length, room)
                 for prompt, length, fit in zip(prompts, lengths, fits, strict=True)
             ]
         new_tokens = self._generate(encoded, sampling, seed, on_text)
         return [
-            self._answer(prompt, tokens, length)
+            self.texts.as_answer(prompt, tokens, length)
             for prompt, tokens, length in zip(prompts, new_tokens, lengths, strict=True)
         ]
 
@@ -109,17 +131,6 @@ class TransformersModel:
             )
         new_tokens: list[list[int]] = sequences[:, encoded["input_ids"].shape[1] :].tolist()
         return new_tokens
-
-    def _answer(self, prompt: str, tokens: list[int], prompt_tokens: int) -> Answer:
-        end = next((index for index, token in enumerate(tokens) if token in self.end_tokens), None)
-        written = tokens if end is None else tokens[:end]
-        return Answer(
-            rendered_prompt=self.render(prompt),
-            text=self.tokenizer.decode(written, skip_special_tokens=True),
-            finish_reason="length" if end is None else "stop",
-            prompt_tokens=prompt_tokens,
-            new_tokens=len(tokens) if end is None else end + 1,
-        )
 
     def time_pass(self, batch_size: int, prompt_tokens: int, new_tokens: int) -> PassTimes:
         """Generate greedily from random tokens, without an end token, reading the clock at each token."""
@@ -140,21 +151,24 @@ class TransformersModel:
             )
         return PassTimes(start, tuple(clock.readings))
 
-    def describe(self) -> LoadedModel:
-        """Read the model as it is. Raises where precision, padding or BOS are not what they should be."""
-        order, config = self.order, self.model.config
+    def describe(self, number: int = 0) -> LoadedModel:
+        """Read one of the variants as it is. Raises where precision, padding or BOS are not what they should be."""
+        order, config, variant = self.order, self.model.config, self.variants[number]
+        nonzero_b, logit_change = self.proofs.get(variant.name, (None, None))
         compute_dtype = check_compute_dtype(self.model, self.encode(PROBE_PROMPTS[:1]), order.model.dtype)
         padding = bos = None
         if order.job.kind == "generate":
             bos = check_single_bos(self.encode(PROBE_PROMPTS), self.tokenizer)
             padding = check_padding(self, PROBE_PROMPTS) if max(map(len, order.job.batches)) > 1 else None
         dtypes: Counter[str] = Counter()
-        for parameter in self.model.parameters():
+        for name, parameter in self.model.named_parameters():
+            if ".lora_" in name and len(self.variants) > 1 and f".{variant.name}." not in name:
+                continue  # of another variant
             dtypes[str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
         template = getattr(self.tokenizer, "chat_template", None)
         return LoadedModel(
             job_id=order.job.id,
-            model=order.job.model,
+            model=variant.name,
             backend=order.model.backend,
             path=order.model.path,
             content_hash=order.model_hash,
@@ -166,11 +180,12 @@ class TransformersModel:
             quantization=order.model.quantization,
             attention=str(config._attn_implementation),
             device=torch.cuda.get_device_name() if self.device == "cuda" else "cpu",
+            weights=weights_of(config),
             demonstration=self.demonstration,
-            adapter_hash=order.adapter_hash,
-            adapter_mode=order.model.adapter.mode if order.model.adapter else None,
-            adapter_nonzero_b=self.adapter_nonzero_b,
-            adapter_max_logit_change=self.adapter_max_logit_change,
+            adapter_hash=variant.adapter_hash,
+            adapter_mode=variant.model.adapter.mode if variant.model.adapter else None,
+            adapter_nonzero_b=nonzero_b,
+            adapter_max_logit_change=logit_change,
             tokenizer_hash=_sha256(self.tokenizer.backend_tokenizer.to_str()),
             chat_template_hash=_sha256(template) if isinstance(template, str) else None,
             bos_count=bos,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
 
 from harness.backends import Answer, Backend, OnText, OutOfMemory, open_backend
 from harness.orders import Message, Progress, Records, Streamed, WorkOrder
-from harness.records import Event, Generation
+from harness.records import REQUESTS_FAILED, Event, Generation, LoadedModel
+
+if TYPE_CHECKING:
+    from harness.backends.transformers_model import TransformersModel
 
 SEED_STRIDE = 100_003
 """Distance between the seeds of repeats: larger than any number of batches, so that no two batches share a seed."""
@@ -14,19 +18,61 @@ SEED_STRIDE = 100_003
 
 def generate(order: WorkOrder, send: Callable[[Message], None]) -> None:
     """Answer every batch that is not finished yet."""
+    piecewise = order.stream and max(map(len, order.job.batches)) == 1  # only the plain path streams within an answer
+    if order.job.parameters.get("engine", "plain") != "plain" and not piecewise:
+        from harness.workloads.generate_at_once import generate_at_once
+
+        if generate_at_once(order, send):
+            return
     job = order.job
     backend = open_backend(order)
-    send(Records(records=(backend.describe(),)))
-    total = sum(len(batch) for batch in job.batches)
-    done = sum(len(job.batches[number]) for number in order.finished_batches)
+    send(Records(records=describe_all(backend, order)))
+    total = sum(len(batch) for batch in job.batches) * len(job.models)
+    done = sum(len(job.batches[number]) for number in order.finished_batches) * len(job.models)
     send(Progress(done=done, total=total, unit="answers"))
-    answerer = _Answerer(backend, order, send)
+    answerer, failed = _Answerer(backend, order, send), 0
     for number, batch in enumerate(job.batches):
         if number in order.finished_batches:
             continue
-        send(Records(records=tuple(answerer.answer(number, batch))))
-        done += len(batch)
+        generations = answerer.answer_for_all(number, batch)
+        failed += sum(generation.may_pass for generation in generations)
+        send(Records(records=tuple(generations)))
+        done += len(batch) * len(job.models)
         send(Progress(done=done, total=total, unit="answers"))
+    if failed:
+        message = f"{failed} requests of {job.model} failed after all attempts; the same command asks for them again."
+        event = Event(job_id=job.id, level="warning", code=REQUESTS_FAILED, message=message, data={"failed": failed})
+        send(Records(records=(event,)))
+
+
+def describe_all(backend: Backend, order: WorkOrder) -> tuple[LoadedModel, ...]:
+    """Describe every model that the order answers for."""
+    if not order.partners:
+        return (backend.describe(),)
+    shared = cast("TransformersModel", backend)
+    described = []
+    for variant in range(len(order.job.models)):
+        with shared.as_variant(variant):
+            described.append(shared.describe(variant))
+    return tuple(described)
+
+
+def as_record(order: WorkOrder, model: str, batch: int, prompt_id: str, answer: Answer) -> Generation:
+    """Make the record of an answer."""
+    return Generation(
+        job_id=order.job.id,
+        model=model,
+        prompt_id=prompt_id,
+        repeat=order.job.repeat,
+        batch=batch,
+        rendered_prompt=answer.rendered_prompt,
+        text=answer.text,
+        finish_reason=answer.finish_reason,
+        prompt_tokens=answer.prompt_tokens,
+        new_tokens=answer.new_tokens,
+        error=answer.error,
+        may_pass=answer.may_pass,
+    )
 
 
 class _Answerer:
@@ -38,7 +84,19 @@ class _Answerer:
         self.send = send
         self.largest_piece = max((len(batch) for batch in order.job.batches), default=1)
 
-    def answer(self, number: int, batch: Sequence[str]) -> list[Generation]:
+    def answer_for_all(self, number: int, batch: Sequence[str]) -> list[Generation]:
+        """Answer a batch with each of the order's models."""
+        if not self.order.partners:
+            return self.answer(number, batch, self.order.job.model)
+        shared = cast("TransformersModel", self.backend)
+        generations: list[Generation] = []
+        for variant, model in enumerate(self.order.job.models):
+            with shared.as_variant(variant):
+                generations += self.answer(number, batch, model)
+        return generations
+
+    def answer(self, number: int, batch: Sequence[str], model: str) -> list[Generation]:
+        """Answer a batch with the model as it is now."""
         generations: list[Generation] = []
         while len(generations) < len(batch):
             piece = batch[len(generations) : len(generations) + self.largest_piece]
@@ -48,7 +106,8 @@ class _Answerer:
                 self._halve(len(piece), str(error))
                 continue
             generations += [
-                self._record(number, prompt_id, answer) for prompt_id, answer in zip(piece, answers, strict=True)
+                as_record(self.order, model, number, prompt_id, answer)
+                for prompt_id, answer in zip(piece, answers, strict=True)
             ]
         return generations
 
@@ -73,18 +132,3 @@ class _Answerer:
         data = {"from": size, "to": self.largest_piece}
         event = Event(job_id=self.order.job.id, level="warning", code="batch_halved", message=message, data=data)
         self.send(Records(records=(event,)))
-
-    def _record(self, number: int, prompt_id: str, answer: Answer) -> Generation:
-        return Generation(
-            job_id=self.order.job.id,
-            model=self.order.job.model,
-            prompt_id=prompt_id,
-            repeat=self.order.job.repeat,
-            batch=number,
-            rendered_prompt=answer.rendered_prompt,
-            text=answer.text,
-            finish_reason=answer.finish_reason,
-            prompt_tokens=answer.prompt_tokens,
-            new_tokens=answer.new_tokens,
-            error=answer.error,
-        )
