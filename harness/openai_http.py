@@ -1,4 +1,4 @@
-"""A small client for servers that speak OpenAI's `chat/completions` (vLLM, `transformers serve`, llama.cpp, hosted).
+"""A small client for OpenAI-compatible servers (vLLM, `transformers serve`, llama.cpp, hosted).
 
 It asks again, after a growing and randomly shortened wait, where asking again can help (time-outs, lost connections,
 408, 425, 429, 5xx, replies that are no reply), and waits at least as long as a server's Retry-After says.
@@ -11,100 +11,32 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 
 import httpx
-from pydantic import BaseModel, Field, JsonValue, ValidationError
+from pydantic import JsonValue
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from harness.errors import NotAvailable
+from harness.openai_replies import LARGEST_REPLY_BYTES, Completion, RequestFailed, read_reply, read_stream, too_long
+
+__all__ = ["Completion", "CompletionClient", "RequestFailed"]
 
 LONGEST_WAIT_SECONDS = 120.0
-LARGEST_REPLY_BYTES = 16 * 1024 * 1024
 SHORTEST_SECRET = 8  # shorter 'keys' are placeholders such as EMPTY, and occur in ordinary text
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One reply. Token counts are the server's; None where it gives none. `seconds` is the last attempt's alone.
-
-    `arrival_seconds` are the times from sending the request to each piece of text, where the reply was streamed: the
-    first is the time to first token. A piece holds one token or several, as the server pleases.
-    """
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    arrival_seconds: tuple[float, ...] = ()
-    seconds: float = 0.0
-    retries: int = 0
-
 
 _Reader = Callable[[httpx.Response, float], Awaitable[Completion]]
 
 
-class RequestFailed(Exception):
-    """No usable reply came. `reply` is what the server sent instead, cut to 2,000 characters."""
+class CompletionClient:
+    """Sends requests to one endpoint; how many at once is the caller's matter. An asynchronous context manager.
 
-    def __init__(
-        self,
-        reason: str,
-        *,
-        reply: str = "",
-        status: int | None = None,
-        transient: bool = False,
-        retry_after_seconds: float = 0.0,
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.reply = reply[:2000]
-        self.status = status
-        self.transient = transient
-        self.retry_after_seconds = retry_after_seconds
-        self.retries = 0
-
-
-class _Message(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int | None = Field(None, ge=0)
-    completion_tokens: int | None = Field(None, ge=0)
-
-
-class _Reply(BaseModel):
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
-
-
-class _Delta(BaseModel):
-    content: str | None = None
-
-
-class _EventChoice(BaseModel):
-    delta: _Delta = _Delta()
-    finish_reason: str | None = None
-
-
-class _Event(BaseModel):
-    choices: list[_EventChoice]
-    usage: _Usage | None = None
-
-
-class ChatClient:
-    """Sends chat requests to one endpoint; how many at once is the caller's matter. An asynchronous context manager."""
+    A body with `messages` goes to chat/completions, one with `prompt` to completions.
+    """
 
     def __init__(
         self,
@@ -116,7 +48,7 @@ class ChatClient:
         first_wait_seconds: float = 1.0,
     ) -> None:
         """`timeout_seconds` bounds one attempt as a whole. NotAvailable if the named variable holds no usable key."""
-        self._url = endpoint.rstrip("/") + "/chat/completions"
+        self._endpoint = endpoint.rstrip("/")
         self._key = _read_api_key(api_key_env) if api_key_env else None
         self._timeout_seconds = timeout_seconds
         self._attempts = attempts
@@ -127,7 +59,7 @@ class ChatClient:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
         )
 
-    async def __aenter__(self) -> ChatClient:
+    async def __aenter__(self) -> CompletionClient:
         return self
 
     async def __aexit__(
@@ -136,19 +68,24 @@ class ChatClient:
         await self._http.aclose()
 
     async def complete(self, body: Mapping[str, JsonValue]) -> Completion:
-        """Send one request (keys as in OpenAI's API, `model` and `messages` among them) and return the reply.
+        """Send one request (keys as in OpenAI's API, `model` among them) and return the reply.
 
         RequestFailed when all attempts failed, or at once where asking again cannot help.
         """
         return await self._insist(body, self._whole_reply)
 
-    async def stream(self, body: Mapping[str, JsonValue]) -> Completion:
+    async def stream(self, body: Mapping[str, JsonValue], on_text: Callable[[str], None] | None = None) -> Completion:
         """Like `complete`, but let the server send the reply in pieces, and note when each came.
 
-        A stream that breaks off before its finish reason is a failed attempt; the next one starts from nothing.
+        A stream that breaks off before its finish reason is a failed attempt; the next one starts from nothing, and
+        `on_text`, which gets each piece as it comes, gets the first pieces again.
         """
         streaming: dict[str, JsonValue] = {"stream": True, "stream_options": {"include_usage": True}}
-        return await self._insist({**body, **streaming}, self._streamed_reply)
+
+        async def read(response: httpx.Response, started: float) -> Completion:
+            return await read_stream(self._lines(response), started, on_text)
+
+        return await self._insist({**body, **streaming}, read)
 
     async def _insist(self, body: Mapping[str, JsonValue], read: _Reader) -> Completion:
         retrying = AsyncRetrying(
@@ -175,10 +112,11 @@ class ChatClient:
 
     async def _attempt(self, body: Mapping[str, JsonValue], read: _Reader) -> Completion:
         started = time.monotonic()
+        url = f"{self._endpoint}/{'chat/completions' if 'messages' in body else 'completions'}"
         try:
             async with (
                 asyncio.timeout(self._timeout_seconds),
-                self._http.stream("POST", self._url, json=body) as response,
+                self._http.stream("POST", url, json=body) as response,
             ):
                 if not response.is_success:
                     raise _refused(response, await self._text(response))
@@ -191,67 +129,24 @@ class ChatClient:
         return replace(completion, seconds=time.monotonic() - started)
 
     async def _whole_reply(self, response: httpx.Response, started: float) -> Completion:
-        text = await self._text(response)
-        try:
-            reply = _Reply.model_validate_json(text)
-        except ValidationError as error:
-            raise _no_reply(text) from error
-        choice, usage = reply.choices[0], reply.usage or _Usage()
-        return Completion(
-            text=choice.message.content or choice.message.refusal or "",
-            finish_reason=choice.finish_reason or "unknown",
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-        )
+        return read_reply(await self._text(response))
 
-    async def _streamed_reply(self, response: httpx.Response, started: float) -> Completion:
-        """Read server-sent events: lines 'data: {...}', the last one perhaps 'data: [DONE]'."""
-        pieces: list[str] = []
-        arrivals: list[float] = []
-        finish_reason, usage, size = None, _Usage(), 0
+    async def _lines(self, response: httpx.Response) -> AsyncIterator[str]:
         async for line in response.aiter_lines():
-            size += len(line)
-            if size > LARGEST_REPLY_BYTES:
-                raise RequestFailed(f"the reply is longer than {LARGEST_REPLY_BYTES} bytes")
-            data = self._without_key(line).removeprefix("data:").strip()
-            if not line.startswith("data:") or data == "[DONE]":
-                continue
-            try:
-                event = _Event.model_validate_json(data)
-            except ValidationError as error:
-                raise _no_reply(data) from error
-            usage = event.usage or usage
-            for choice in event.choices[:1]:
-                finish_reason = choice.finish_reason or finish_reason
-                if choice.delta.content:
-                    pieces.append(choice.delta.content)
-                    arrivals.append(time.monotonic() - started)
-        if finish_reason is None:
-            raise _no_reply("".join(pieces))
-        return Completion(
-            text="".join(pieces),
-            finish_reason=finish_reason,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            arrival_seconds=tuple(arrivals),
-        )
+            yield self._without_key(line)
 
     async def _text(self, response: httpx.Response) -> str:
         content = bytearray()
         async for piece in response.aiter_bytes():
             content += piece
             if len(content) > LARGEST_REPLY_BYTES:
-                raise RequestFailed(f"the reply is longer than {LARGEST_REPLY_BYTES} bytes")
+                raise too_long()
         return self._without_key(content.decode("utf-8", errors="replace"))
 
     def _without_key(self, text: str) -> str:
         if self._key and len(self._key) >= SHORTEST_SECRET:
             return text.replace(self._key, "[API key]")
         return text
-
-
-def _no_reply(text: str) -> RequestFailed:
-    return RequestFailed("the reply is not a chat completion", reply=text, status=200, transient=True)
 
 
 def _refused(response: httpx.Response, text: str) -> RequestFailed:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.openai_http import ChatClient, Completion, RequestFailed
+from harness.openai_http import Completion, CompletionClient, RequestFailed
 from tests.grading.scripted_server import Scripted, ScriptedServer
 
 REQUEST: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "질문"}]}
@@ -29,7 +29,7 @@ def stream(replies: list[Scripted], attempts: int = 3, timeout_seconds: float = 
     server = ScriptedServer(lambda number, seen: replies[min(number, len(replies) - 1)])
 
     async def ask() -> Completion:
-        async with ChatClient(
+        async with CompletionClient(
             server.endpoint, attempts=attempts, timeout_seconds=timeout_seconds, first_wait_seconds=0.01
         ) as client:
             return await client.stream(REQUEST)

@@ -19,7 +19,7 @@ from harness.grading.grader import AnswerToGrade, Graded, Outcome, Progress, Usa
 from harness.grading.judge_protocol import READING_VERSION, korean_rubric
 from harness.grading.lexicon_text import answer_start
 from harness.grading.record_log import RecordLog
-from harness.openai_http import ChatClient, Completion, RequestFailed
+from harness.openai_http import Completion, CompletionClient, RequestFailed
 from harness.records import JudgeReply
 from harness.suite import Judge
 
@@ -63,10 +63,10 @@ class LlmJudge:
         ]
         return Graded(outcomes, usage)
 
-    def client(self) -> ChatClient:
+    def client(self) -> CompletionClient:
         """Make the HTTP client; NotAvailable if the API key is not in the environment."""
         settings = self.settings
-        return ChatClient(
+        return CompletionClient(
             settings.endpoint,
             api_key_env=settings.api_key_env,
             timeout_seconds=settings.timeout_seconds,
@@ -139,7 +139,7 @@ class _Pass:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _work_off(self, client: ChatClient, queue: Iterator[tuple[str, AnswerToGrade]]) -> None:
+    async def _work_off(self, client: CompletionClient, queue: Iterator[tuple[str, AnswerToGrade]]) -> None:
         for key, item in queue:
             try:
                 completion = await client.complete(self._judge.request(item))

@@ -43,6 +43,24 @@ def chat(text: str | None, finish_reason: str = "stop", usage: tuple[int, int] |
     return Scripted(json.dumps(reply))
 
 
+def completion(seen: Seen, text: str, finish_reason: str = "stop", usage: tuple[int, int] | None = (7, 3)) -> Scripted:
+    """Return a proper reply to a request of either kind, whole or as a stream of words."""
+    key: dict[str, Any]
+    choices: list[dict[str, Any]] = []
+    for piece in [*text.split(" "), None] if seen.body.get("stream") else [text]:
+        if "prompt" in seen.body:
+            key = {"text": piece or ""}
+        else:
+            key = {"delta" if seen.body.get("stream") else "message": {"content": piece}}
+        choices.append({"index": 0, **key, "finish_reason": finish_reason if piece in (None, text) else None})
+    counts: dict[str, Any] = {"usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1]}} if usage else {}
+    if not seen.body.get("stream"):
+        return Scripted(json.dumps({"choices": choices, **counts}))
+    events: list[dict[str, Any]] = [{"choices": [choice]} for choice in choices]
+    events[-1] |= counts
+    return Scripted("".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n")
+
+
 @dataclass
 class Seen:
     """One request as it came."""
@@ -74,6 +92,9 @@ class ScriptedServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
+
+            def do_GET(self) -> None:
+                self._send(Scripted("{}"))  # a health check
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from harness.grading.judge import LlmJudge
 from harness.grading.passes import grade_run, read_grades, read_passes
-from harness.openai_http import ChatClient, Completion
+from harness.openai_http import Completion, CompletionClient
 from harness.suite import Judge
 from tests.grading.runs import make_run
 from tests.tiny_models import make_tiny_llama
@@ -119,7 +119,7 @@ def test_a_model_that_the_server_lacks_is_one_sentence(tmp_path: Path, endpoint:
 
 def test_a_stream_of_a_real_server(model: Path, endpoint: str) -> None:
     async def ask() -> Completion:
-        async with ChatClient(endpoint, attempts=2) as client:
+        async with CompletionClient(endpoint, attempts=2) as client:
             turns: list[JsonValue] = [{"role": "user", "content": "질문"}]
             return await client.stream({"model": str(model), "messages": turns, "temperature": 0, "max_tokens": 40})
 
