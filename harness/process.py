@@ -12,12 +12,15 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Iterable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from harness.errors import JobFailed
 from harness.orders import Failed, Message, WorkOrder, message_adapter
+from harness.records import GpuInfo
+from harness.suite import Model
 
 PRELOADED = ("torch", "transformers.models.auto.modeling_auto", "transformers.generation.utils", "peft")
 SECONDS_TO_EXIT = 30
@@ -27,11 +30,23 @@ With the default, generation and training were 5 to 10 times slower as soon as a
 (docs/log.md)."""
 
 
+def can_fork(gpus: Sequence[GpuInfo], models: Iterable[Model]) -> bool:
+    """Say whether jobs may be forked from a process that has imported torch, and gain by it: not where a GPU is."""
+    return not gpus and any(model.backend == "hf" for model in models)
+
+
 def run_in_process(order: WorkOrder, *, preload: bool) -> Generator[Message]:
     """Yield the job's messages as they come. JobFailed if its process dies without a last word.
 
     The process is killed, with everything it started, when the iterator is closed before its end.
     """
+    with contextlib.closing(run_in_batches(order, preload=preload, seconds=0)) as batches:
+        for batch in batches:
+            yield from batch
+
+
+def run_in_batches(order: WorkOrder, *, preload: bool, seconds: float) -> Generator[list[Message]]:
+    """Do as `run_in_process` does, but yield together what comes within `seconds` of a message."""
     os.environ.setdefault("GOMP_SPINCOUNT", SHORT_SPIN)  # the job inherits it and reads it when it loads torch
     context: multiprocessing.context.SpawnContext | multiprocessing.context.ForkServerContext
     if preload:
@@ -45,10 +60,9 @@ def run_in_process(order: WorkOrder, *, preload: bool) -> Generator[Message]:
     sending.close()
     try:
         last: Message | None = None
-        with contextlib.suppress(EOFError):
-            while True:
-                last = message_adapter.validate_json(receiving.recv_bytes())
-                yield last
+        while batch := _receive(receiving, seconds):
+            last = batch[-1]
+            yield batch
         process.join(SECONDS_TO_EXIT)
         if process.exitcode != 0 and not isinstance(last, Failed):
             raise JobFailed(
@@ -59,6 +73,17 @@ def run_in_process(order: WorkOrder, *, preload: bool) -> Generator[Message]:
         receiving.close()
         _kill_group(process.pid)
         process.join(SECONDS_TO_EXIT)
+
+
+def _receive(receiving: Connection, seconds: float) -> list[Message]:
+    """Wait for a message and take along what comes within `seconds` of it. Nothing at the end of the pipe."""
+    messages: list[Message] = []
+    with contextlib.suppress(EOFError):
+        messages.append(message_adapter.validate_json(receiving.recv_bytes()))
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and receiving.poll(left):
+            messages.append(message_adapter.validate_json(receiving.recv_bytes()))
+    return messages
 
 
 def _child(order_json: str, sending: Connection) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,16 +11,19 @@ from pathlib import Path
 from harness.contamination_check import check_suite, findings, without_overlaps, write_contamination
 from harness.dispatch import Dispatcher
 from harness.environment import describe_environment
-from harness.errors import HarnessError, JobFailed, NotAvailable, PrecisionMismatch, RunInterrupted, StoreError
+from harness.executors import ExecutorName, open_executor
+from harness.executors.desk import Desk, as_error, show
 from harness.finish import finish_run
+from harness.gates.baselines import saved_names
+from harness.gates.stored import put_in_force
 from harness.lm_eval_tasks import is_local
-from harness.orders import Failed, Finished, Message, Progress, Records, Streamed, WorkOrder
+from harness.orders import Failed
 from harness.plan import Plan, make_plan
-from harness.process import run_in_process
+from harness.process import can_fork, run_in_process
 from harness.prompts import select_prompts
-from harness.records import Environment, Event, Job, JobStatus, Prompt, RunHeader
+from harness.records import Environment, Prompt, RunHeader
 from harness.screen import Screen
-from harness.store import JobFile, RunFolder, find_unfinished, new_run_id
+from harness.store import RunFolder, find_unfinished, new_run_id
 from harness.suite_file import LoadedSuite, load_suite
 
 
@@ -36,23 +38,28 @@ class RunOptions:
     categories: tuple[str, ...] = ()
     new: bool = False
     stream: bool = False
+    executor: ExecutorName = "local"
 
 
 def run_suite(suite_file: Path, options: RunOptions, screen: Screen) -> RunFolder:
     """Validate, plan, run what is not done yet, grade, and write the page. Return the run's folder."""
-    loaded = load_suite(suite_file, options.overrides)
+    loaded = load_suite(suite_file, options.overrides, saved_names(options.results))
     chosen = select_prompts(loaded.prompts, options.limit, options.ids, options.categories)
     contamination = check_suite(loaded, chosen)
     for finding in findings(contamination):
         screen.note(finding, style="yellow")
     prompts = without_overlaps(chosen, contamination)
-    environment = describe_environment()
-    plan = make_plan(loaded, prompts, environment)
-    folder = _open_run(loaded, prompts, plan, environment, options, screen)
-    with folder.exclusive():
-        write_contamination(folder.path, contamination)
-        _run_jobs(folder, loaded, plan, environment, options, screen)
-        finish_run(folder)
+    _stay_offline_if_local(loaded)
+    with open_executor(options.executor, loaded, stream=options.stream) as executor:
+        environment = executor.environment()
+        plan = make_plan(loaded, prompts, environment)
+        folder = _open_run(loaded, prompts, plan, environment, options, screen)
+        with folder.exclusive():
+            write_contamination(folder.path, contamination)
+            put_in_force(folder.path, loaded.suite.gates, str(loaded.file))
+            desk = Desk(folder, Dispatcher(loaded, plan, options.results, options.stream), plan.jobs, screen)
+            executor.execute([job for job in plan.jobs if not desk.is_done(job)], desk)
+            finish_run(folder)
     return folder
 
 
@@ -65,12 +72,15 @@ def train_suite(suite_file: Path, options: RunOptions, screen: Screen) -> list[P
     _stay_offline_if_local(loaded)
     folders = []
     for number, job in enumerate(plan.jobs, start=1):
-        folder = dispatcher.training_folder(job.training or "")
+        folder = dispatcher.training_folder(job.training) if job.training else dispatcher.weights_folder(job.model)
         order = dispatcher.order(job, folder.with_name(f"{folder.name}.log"))
         screen.start_job(number, len(plan.jobs), job)
-        for message in run_in_process(order, preload=_can_fork(loaded, environment)):
-            _show(message, screen)
-        folders.append(folder)
+        for message in run_in_process(order, preload=can_fork(environment.gpus, loaded.suite.models.values())):
+            if isinstance(message, Failed):
+                raise as_error(message)
+            show(message, job, screen)
+        if job.training:
+            folders.append(folder)
     return folders
 
 
@@ -101,75 +111,9 @@ def _open_run(
         prompts=tuple(prompts),
         categories=loaded.categories,
         jobs=plan.jobs,
+        sweep=loaded.sweep,
     )
     return RunFolder.create(results, header)
-
-
-def _run_jobs(
-    folder: RunFolder, loaded: LoadedSuite, plan: Plan, environment: Environment, options: RunOptions, screen: Screen
-) -> None:
-    """Run every job that is not done yet, each in a process of its own."""
-    _stay_offline_if_local(loaded)
-    preload = _can_fork(loaded, environment)
-    dispatcher = Dispatcher(loaded, plan, options.results, options.stream)
-    for number, job in enumerate(plan.jobs, start=1):
-        if _is_intact(folder, job, screen):
-            continue
-        finished_batches = folder.prepare_to_resume(job)
-        order = dispatcher.order(job, folder.log_file(job.id), finished_batches)
-        screen.start_job(number, len(plan.jobs), job)
-        seconds = _run_job(folder, order, preload=preload, screen=screen)
-        screen.end_job(seconds)
-
-
-def _run_job(folder: RunFolder, order: WorkOrder, *, preload: bool, screen: Screen) -> float:
-    """Run one job, store what it says as it says it, and write the 'done' line last. Return its seconds."""
-    started = time.monotonic()
-    with JobFile(folder.job_file(order.job.id)) as file:
-        try:
-            for message in run_in_process(order, preload=preload):
-                _show(message, screen)
-                if isinstance(message, Records):
-                    file.append(message.records)
-                elif isinstance(message, Finished):
-                    seconds = time.monotonic() - started
-                    file.finish(JobStatus(job_id=order.job.id, state="done", seconds=seconds))
-        except KeyboardInterrupt as error:
-            raise RunInterrupted(f"Stopped during {order.job.id}.", "The same command goes on from here.") from error
-        except (NotAvailable, JobFailed, PrecisionMismatch) as error:
-            seconds = time.monotonic() - started
-            file.append([JobStatus(job_id=order.job.id, state="failed", seconds=seconds, error=error.message)])
-            raise
-    return seconds
-
-
-def _show(message: Message, screen: Screen) -> None:
-    """Put a message on the screen; a failure becomes the error it was."""
-    match message:
-        case Progress():
-            screen.progress(message.done, message.total, message.unit)
-        case Streamed():
-            screen.stream(message.prompt_id, message.text, end=message.end)
-        case Records():
-            for record in message.records:
-                if isinstance(record, Event) and record.level == "warning":
-                    screen.note(record.message, style="yellow")
-        case Failed():
-            raise _as_error(message)
-
-
-def _is_intact(folder: RunFolder, job: Job, screen: Screen) -> bool:
-    """Say whether a job is done; a finished file that was damaged since is redone, not trusted."""
-    try:
-        return folder.is_done(job.id)
-    except StoreError as error:
-        screen.note(f"{error.message} The job is done again; the damaged file is kept aside.", style="yellow")
-        return False
-
-
-def _can_fork(loaded: LoadedSuite, environment: Environment) -> bool:
-    """Say whether jobs may be forked from a process that has imported torch: not where there is a GPU."""
-    return not environment.gpus and any(model.backend == "hf" for model in loaded.suite.models.values())
 
 
 def _stay_offline_if_local(loaded: LoadedSuite) -> None:
@@ -183,9 +127,3 @@ def _stay_offline_if_local(loaded: LoadedSuite) -> None:
         uses_hub_data |= not all(is_local(task, folders) for task in suite.lm_eval.tasks)
     if not uses_hub_data and all(Path(loaded.locate(place)).is_absolute() for place in places):
         os.environ["HF_HUB_OFFLINE"] = "1"
-
-
-def _as_error(failed: Failed) -> HarnessError:
-    """Turn a job's last word back into the kind of error it was."""
-    kinds = {kind.__name__: kind for kind in (NotAvailable, PrecisionMismatch)}
-    return kinds.get(failed.error, JobFailed)(failed.message, failed.hint)
