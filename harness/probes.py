@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
 import psutil
+
+from harness.nvml import Gpu
 
 STATUS_FILE = Path("/proc/self/status")
 CLEAR_REFERENCES_FILE = Path("/proc/self/clear_refs")
@@ -77,6 +80,11 @@ def current_memory(device: str) -> dict[str, int]:
     return {"process_rss_bytes": psutil.Process().memory_info().rss}
 
 
+def _sampled_memory(device: str) -> dict[str, int]:
+    """Return the figures whose peak nobody keeps; asking torch for the others would slow what is being timed."""
+    return _nvml_memory() if device == "cuda" else current_memory(device)
+
+
 def _own_peaks(device: str) -> dict[str, int]:
     """Return the peaks that torch or the kernel kept exactly; the rest is sampled."""
     if device == "cuda":
@@ -97,19 +105,15 @@ def _kernel_peak_rss() -> int:
 
 
 def _nvml_memory() -> dict[str, int]:
-    import pynvml
-    import torch
-
-    pynvml.nvmlInit()
-    try:
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
-        processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        own = [process.usedGpuMemory or 0 for process in processes if process.pid == os.getpid()]
-        device = int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
-    finally:
-        pynvml.nvmlShutdown()
-    figures = {"nvml_device_bytes": device}
+    gpu = _gpu()
+    own = [process.memory_bytes for process in gpu.processes() if process.pid == os.getpid()]
+    figures = {"nvml_device_bytes": gpu.used_bytes()}
     return {**figures, "nvml_process_bytes": sum(own)} if own else figures
+
+
+@lru_cache(maxsize=1)
+def _gpu() -> Gpu:
+    return Gpu.of_torch()
 
 
 class _Sampler:
@@ -131,7 +135,7 @@ class _Sampler:
 
     def _sample(self) -> None:
         while True:
-            for name, value in current_memory(self._device).items():
+            for name, value in _sampled_memory(self._device).items():
                 self._largest[name] = max(value, self._largest.get(name, 0))
             if self._stopping.wait(SAMPLING_SECONDS):
                 return

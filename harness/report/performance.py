@@ -8,73 +8,27 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from harness.records import Measurement, Scalar
+from harness.records import Event, Measurement, Scalar
 from harness.report.lookup import Lookup
+from harness.report.measurement_kinds import (
+    ELSEWHERE,
+    KINDS,
+    LABELS,
+    LENGTHS,
+    OF_THE_LOAD,
+    PLOTTED,
+    PRECISIONS,
+    SILENT,
+    Kind,
+)
 from harness.report.tables import Column, Entry, Table
 from harness.report.wording import NO_DATA, both, join, number, percent, quantity, quantity_range, setting
 from harness.summary import Summary
 
-PRECISIONS = ("float32", "bfloat16", "float16")
 RAW_VALUES_SHOWN = 400
+OWN_EVENTS = ("foreign_gpu_processes", "point_left_out", "engine_unsuited", "roofline_left_out", "energy_not_measured")
 PERCENTILES = (90, 99)
 """Of a latency, beside its median."""
-
-LABELS: dict[str, tuple[str, str]] = {
-    "batch_size": ("배치", "batch"),
-    "prompt_tokens": ("입력 토큰", "tokens in"),
-    "new_tokens": ("출력 토큰", "tokens out"),
-    "dtype": ("정밀도", "precision"),
-    "quantization": ("양자화", "quantization"),
-}
-
-
-SILENT = frozenset({"study", "warmup", "repeats", "training_steps"})
-"""Conditions that say how a job was run and not what a figure means; they stand beside the raw values."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What is known about a measurement's name: its title, its family and which direction is better."""
-
-    ko: str
-    en: str
-    family: str
-    higher_is_better: bool | None = None
-    percentiles: bool = False
-    pooled: bool = False
-    """Whether batch and lengths have no part in it, so that the values of several jobs are one series."""
-
-
-KINDS: dict[str, Kind] = {
-    "prefill_tokens_per_second": Kind("입력 처리 속도 (prefill)", "Prefill speed", "speed", True),
-    "decode_tokens_per_second": Kind("생성 속도 (decode)", "Decode speed", "speed", True),
-    "time_to_first_token_seconds": Kind("첫 토큰까지의 시간", "Time to first token", "speed", False),
-    "inter_token_latency_seconds": Kind("토큰 사이 지연", "Inter-token latency", "speed", False, True),
-    "generate_seconds": Kind("생성 한 번의 시간", "Time of one generation pass", "speed", False),
-    "training_step_seconds": Kind("학습 단계 시간", "Training step time", "speed", False),
-    "training_tokens_per_second": Kind("학습 속도", "Training speed", "speed", True),
-    "adapter_training_step_seconds": Kind(
-        "어댑터 학습의 단계 시간", "Step time of the adapter training", "speed", False
-    ),
-    "load_seconds": Kind("모델 적재 시간", "Model load time", "speed", False, pooled=True),
-    "peak_process_rss_bytes": Kind("프로세스 최대 상주 메모리 (RSS)", "Peak process memory (RSS)", "memory", False),
-    "peak_torch_allocated_bytes": Kind(
-        "torch가 할당한 최대 GPU 메모리", "Peak GPU memory allocated by torch", "memory", False
-    ),
-    "peak_torch_reserved_bytes": Kind(
-        "torch가 예약한 최대 GPU 메모리", "Peak GPU memory reserved by torch", "memory", False
-    ),
-    "peak_nvml_process_bytes": Kind(
-        "NVML: 이 프로세스의 최대 GPU 메모리", "NVML: this process's peak GPU memory", "memory", False
-    ),
-    "peak_nvml_device_bytes": Kind("NVML: GPU 전체의 최대 사용량", "NVML: the whole GPU's peak use", "memory", False),
-}
-
-KINDS |= {
-    f"adapter_training_{name}": Kind(f"어댑터 학습: {kind.ko}", f"Adapter training: {kind.en}", "memory", False)
-    for name, kind in list(KINDS.items())
-    if kind.family == "memory"
-}
 
 
 @dataclass(frozen=True)
@@ -90,6 +44,16 @@ class Section:
     raw: tuple[tuple[str, str], ...]
     remarks: tuple[tuple[str, str], ...]
     figures: tuple[Measurement, ...]
+
+    def fastest(self) -> tuple[tuple[str, int, str], ...]:
+        """Line of the plot, the batch where a speed peaks on it, and its median there; only for speeds."""
+        if not self.kind.higher_is_better:
+            return ()
+        peaks = []
+        for label, line in batch_lines(self).items():
+            batch = max(line, key=lambda batch: quartiles(line[batch].values)[1])
+            peaks.append((label, batch, quantity(quartiles(line[batch].values)[1], line[batch].unit)))
+        return tuple(peaks)
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
@@ -110,14 +74,23 @@ def percentile(values: Sequence[float], rank: int) -> float:
 def sections(lookup: Lookup) -> list[Section]:
     """One section per measurement name: known names first in a fixed order, then the others by name.
 
-    The precision study has a table of its own and is left out here.
+    The precision study and the roofline have sections of their own and are left out here.
     """
     by_name: dict[str, list[Measurement]] = {}
     for measurement in lookup.summary.measurements:
-        if measurement.values and measurement.conditions.get("study") != "precision":
+        if (
+            measurement.values
+            and measurement.conditions.get("study") != "precision"
+            and not measurement.name.endswith(ELSEWHERE)
+        ):
             by_name.setdefault(measurement.name, []).append(measurement)
     names = [name for name in KINDS if name in by_name] + sorted(set(by_name) - set(KINDS))
     return [_section(lookup, name, by_name[name]) for name in names]
+
+
+def notes(lookup: Lookup) -> list[Event]:
+    """What a reader of the figures must know: points left out, others on the GPU, why there is no energy. Each once."""
+    return list({event.message: event for event in lookup.summary.events if event.code in OWN_EVENTS}.values())
 
 
 def _section(lookup: Lookup, name: str, found: list[Measurement]) -> Section:
@@ -161,15 +134,13 @@ def _pooled(found: Sequence[Measurement]) -> list[Measurement]:
     """Measurements of the same model and precision made one, whatever batch their jobs went on to measure."""
     groups: dict[tuple[str, str, str | None], list[Measurement]] = {}
     for item in found:
-        key = (item.model, str([item.conditions.get(name) for name in ("dtype", "quantization")]), item.not_comparable)
+        key = (item.model, str([item.conditions.get(name) for name in OF_THE_LOAD]), item.not_comparable)
         groups.setdefault(key, []).append(item)
     return [
         members[0].model_copy(
             update={
                 "values": tuple(value for item in members for value in item.values),
-                "conditions": {
-                    key: value for key, value in members[0].conditions.items() if key in ("dtype", "quantization")
-                },
+                "conditions": {key: value for key, value in members[0].conditions.items() if key in OF_THE_LOAD},
             }
         )
         for members in groups.values()
@@ -220,20 +191,29 @@ def _figure(lookup: Lookup, kind: Kind, item: Measurement, reference: Measuremen
 def batch_lines(section: Section) -> dict[str, dict[int, Measurement]]:
     """Line label -> batch size -> measurement, for a figure over batch sizes; empty where there is just one size.
 
-    A model measured in several precisions gives one line per precision. Figures that must not be compared are
-    left out, and of several measurements under the same conditions the first is drawn (the table has all).
+    A model measured in several precisions, at several lengths or by several engines gives one line for each. Figures
+    that must not be compared are left out, and of several measurements under the same conditions the first is drawn
+    (the table has all).
     """
     lines: dict[str, dict[int, Measurement]] = {}
-    if section.kind.family != "speed":
+    if section.kind.family not in PLOTTED:
         return {}
-    precisions = {item.conditions.get("dtype") for item in section.figures}
+    varying = {
+        key for key in ("dtype", "engine", *LENGTHS) if len({item.conditions.get(key) for item in section.figures}) > 1
+    }
     for item in section.figures:
         batch = item.conditions.get("batch_size")
         if isinstance(batch, int) and not item.not_comparable:
-            dtype = item.conditions.get("dtype")
-            label = f"{item.model} · {dtype}" if len(precisions) > 1 and dtype else item.model
-            lines.setdefault(label, {}).setdefault(batch, item)
+            lines.setdefault(_line_label(item, varying), {}).setdefault(batch, item)
     return {label: line for label, line in lines.items() if len(line) > 1}
+
+
+def _line_label(item: Measurement, varying: set[str]) -> str:
+    parts = [item.model]
+    parts += [str(item.conditions[key]) for key in ("dtype", "engine") if key in varying and item.conditions.get(key)]
+    if varying & set(LENGTHS):
+        parts.append("→".join(setting(item.conditions.get(key)) for key in LENGTHS))
+    return " · ".join(parts)
 
 
 def condition(item: Measurement, key: str) -> Markup:
@@ -254,7 +234,7 @@ def _condition_order(item: Measurement) -> list[tuple[bool, float, str]]:
             return (True, PRECISIONS.index(value) if value in PRECISIONS else len(PRECISIONS), value)
         return (False, float(value or 0), "")
 
-    return [order(item.conditions.get(key)) for key in ("dtype", "quantization", "batch_size", "prompt_tokens")]
+    return [order(item.conditions.get(key)) for key in ("dtype", "quantization", "engine", "batch_size", *LENGTHS)]
 
 
 def _label(item: Measurement) -> str:
@@ -271,6 +251,6 @@ def _raw_values(item: Measurement) -> str:
 def _memory_total(summary: Summary, name: str) -> int:
     """Bytes that a memory figure is a share of: the machine's memory for a process, else the first GPU's."""
     gpus = summary.header.environment.gpus
-    if name == "peak_process_rss_bytes" or not gpus:
+    if name.endswith("process_rss_bytes") or not gpus:
         return summary.header.environment.memory_bytes
     return gpus[0].memory_bytes

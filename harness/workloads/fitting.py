@@ -7,7 +7,6 @@ import inspect
 import logging
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +16,10 @@ import transformers
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from harness.errors import HarnessError, PrecisionMismatch
+from harness.errors import HarnessError
 from harness.probes import PeakMemory, synchronize
-from harness.records import TrainingStep
+from harness.records import Scalar, TrainingStep
+from harness.workloads.effective import check_packing_kept, checked_precision, checkpointing_effect, trainer_effects
 from harness.workloads.training_data import NOT_IN_LOSS
 
 OnStep = Callable[[TrainingStep], None]
@@ -27,17 +27,31 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class Keep:
+    """Optimizer steps after which the adapter is kept, and what keeps it."""
+
+    steps: tuple[int, ...]
+    save: Callable[[int], None]
+
+
+@dataclass(frozen=True)
 class Fit:
-    """What the loop did and took. Times in seconds; `step_seconds` has one entry per optimizer step."""
+    """What the loop did and took. Times in seconds; `step_seconds` and `step_tokens` have one entry per optimizer step.
+
+    `skipped_steps` are those of `non_finite_steps` that the float16 loss scaler left out; `effective` says what took
+    effect: precisions, packing, checkpointing.
+    """
 
     steps: int
     epochs: float
     tokens: int
     seconds: float
     step_seconds: tuple[float, ...]
+    step_tokens: tuple[int, ...]
     final_loss: float
     non_finite_steps: int
-    compute_dtype: str
+    skipped_steps: int
+    effective: Mapping[str, Scalar]
     memory_before: Mapping[str, int]
     memory_peaks: Mapping[str, int]
 
@@ -51,22 +65,26 @@ def fit(
     compute_dtype: str,
     on_step: OnStep,
     on_progress: OnProgress,
+    keep: Keep | None = None,
 ) -> Fit:
     """Train the LoRA matrices of `model` on `rows` (input_ids, labels); `arguments` are those of trl.SFTConfig.
 
-    Raises `PrecisionMismatch` at the first forward pass that does not compute in `compute_dtype`.
+    Raises `PrecisionMismatch` at the first forward pass that does not compute in `compute_dtype`, `NotAvailable` where
+    packing was asked for and the trainer dropped it, and `HarnessError` where a step to keep is never reached.
     """
     config = SFTConfig(**arguments)
     device = "cpu" if config.use_cpu else "cuda"
     if device == "cuda":
         config.n_gpu  # noqa: B018  (reading it counts the GPUs; then we say that this process uses one)
         config._n_gpu = 1
-    watch = _Watch(job_id, device, on_step, on_progress)
+    watch = _Watch(job_id, device, on_step, on_progress, keep)
     trainer = _WatchedTrainer(model, config, rows, tokenizer, watch)
+    effects = trainer_effects(trainer)
+    check_packing_kept(bool(arguments["packing"]), effects)
     for name, parameter in trainer.model.named_parameters():
         if parameter.requires_grad and "lora_" in name:
             parameter.data = parameter.data.float()  # trl rounds those of a quantized model to bfloat16
-    with PeakMemory(device) as memory, _checked_dtype(trainer.model, device, compute_dtype):
+    with PeakMemory(device) as memory, checked_precision(trainer.model, device, compute_dtype) as precisions:
         synchronize(device)
         start = time.perf_counter()
         outcome = trainer.train()
@@ -78,9 +96,16 @@ def fit(
         tokens=int(trainer.tokens),
         seconds=seconds,
         step_seconds=tuple(watch.step_seconds),
+        step_tokens=tuple(watch.step_tokens),
         final_loss=watch.last_loss if watch.last_loss is not None else float(outcome.training_loss),
         non_finite_steps=watch.non_finite_steps,
-        compute_dtype=compute_dtype,
+        skipped_steps=watch.skipped_steps,
+        effective={
+            **effects,
+            **precisions,
+            "checkpointing_effective": watch.checkpointing,
+            "loss_scale_at_end": _loss_scale(trainer),
+        },
         memory_before=memory.before,
         memory_peaks=memory.peaks,
     )
@@ -127,19 +152,31 @@ def _without_unused_logits(model: Any, inputs: dict[str, Any]) -> dict[str, Any]
 class _Watch(TrainerCallback):  # type: ignore[misc]
     """Hands on each step as it is logged, and takes the time of each."""
 
-    def __init__(self, job_id: str, device: str, on_step: OnStep, on_progress: OnProgress) -> None:
+    def __init__(
+        self, job_id: str, device: str, on_step: OnStep, on_progress: OnProgress, keep: Keep | None = None
+    ) -> None:
+        self.keep = keep
         self.job_id = job_id
         self.device = device
         self.on_step = on_step
         self.on_progress = on_progress
         self.trainer: Any = None
         self.step_seconds: list[float] = []
+        self.step_tokens: list[int] = []
         self.last_loss: float | None = None
         self.non_finite_steps = 0
+        self.skipped_steps = 0
+        self.checkpointing = "off"
         self._step_ended = 0.0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
         """Start the clock of the first step."""
+        if self.keep and max(self.keep.steps) > state.max_steps:
+            raise HarnessError(
+                f"checkpoints: step {max(self.keep.steps)} is never reached; the training has {state.max_steps} steps.",
+                "Name steps within the training, or train longer.",
+            )
+        self.checkpointing = checkpointing_effect(model)
         self.on_progress(0, state.max_steps)
         synchronize(self.device)
         self._step_ended = time.perf_counter()
@@ -149,8 +186,14 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         synchronize(self.device)
         now = time.perf_counter()
         self.step_seconds.append(now - self._step_ended)
+        if self.keep and state.global_step in self.keep.steps:
+            self.keep.save(state.global_step)
+            now = time.perf_counter()  # saving is in no step's time
         self._step_ended = now
-        if not bool(self.trainer.finite) or self.trainer.accelerator.optimizer_step_was_skipped:
+        self.step_tokens.append(int(self.trainer.tokens) - sum(self.step_tokens))
+        skipped = bool(self.trainer.accelerator.optimizer_step_was_skipped)
+        self.skipped_steps += skipped
+        if skipped or not bool(self.trainer.finite):
             self.non_finite_steps += 1
         self.trainer.finite = True
         self.on_progress(state.global_step, state.max_steps)
@@ -173,31 +216,10 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         )
 
 
-@contextlib.contextmanager
-def _checked_dtype(model: Any, device: str, requested: str) -> Iterator[None]:
-    """Compare, at each forward pass, the dtype that matrix products take with the one asked for."""
-    stored = weights_dtype(model)
-
-    def check(module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-        autocast = torch.is_autocast_enabled(device)
-        effective = _name(torch.get_autocast_dtype(device)) if autocast else stored
-        if effective != requested:
-            raise PrecisionMismatch(f"Training was asked for in {requested}, but it computes in {effective}.")
-
-    hook = model.get_input_embeddings().register_forward_pre_hook(check)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-def weights_dtype(model: Any) -> str:
-    """Return the dtype of most of the base's weights that are stored as floating point numbers."""
-    sizes: Counter[str] = Counter()
-    for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and "lora_" not in name:
-            sizes[_name(parameter.dtype)] += parameter.numel()
-    return sizes.most_common(1)[0][0]
+def _loss_scale(trainer: Any) -> float | None:
+    """Return what the float16 loss scaler multiplies losses by in the end; None where there is no scaler."""
+    scaler = getattr(trainer.accelerator, "scaler", None)
+    return None if scaler is None or not scaler.is_enabled() else float(scaler.get_scale())
 
 
 @contextlib.contextmanager
@@ -239,7 +261,3 @@ def quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

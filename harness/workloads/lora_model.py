@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model, replace_lora_weights_loftq
+from peft import LoraConfig, get_peft_model
 from safetensors import SafetensorError
 from transformers import AutoConfig
 
@@ -18,9 +19,20 @@ from harness.errors import HarnessError, StoreError
 from harness.store import saving
 from harness.suite import Model, Training
 from harness.suite_yaml import nearest
+from harness.workloads.loftq import start_from_rounding_error
 from harness.workloads.packing import check_rows_apart
 from harness.workloads.training_data import TokenizedRows
 from harness.workloads.training_settings import Device, Settings, lora_arguments
+
+
+@dataclass(frozen=True)
+class LoraModel:
+    """A base with fresh LoRA matrices, the factor that its RoPE was scaled by, and the share of 4-bit rounding error
+    that LoftQ left. None where there was no scaling, or no LoftQ."""
+
+    model: Any
+    rope_scaling: float | None
+    loftq_error_left: float | None
 
 
 def describe_device(model: Model) -> Device:
@@ -34,12 +46,10 @@ def describe_device(model: Model) -> Device:
     )
 
 
-def make_lora_model(
-    training: Training, model: Model, settings: Settings, place: str, rows: TokenizedRows
-) -> tuple[Any, float | None]:
-    """Load the base at `place` and put LoRA on it. Return it with the factor that its RoPE was scaled by, if any.
+def make_lora_model(training: Training, model: Model, settings: Settings, place: str, rows: TokenizedRows) -> LoraModel:
+    """Load the base at `place` and put LoRA on it.
 
-    Scaling changes every answer, so it is done only where a row is longer than the model's window.
+    RoPE is scaled only where a row is longer than the model's window: that changes every answer.
     """
     model = model.model_copy(update={"dtype": settings.dtype, "quantization": settings.quantization})
     window = _window(model, place)
@@ -49,7 +59,8 @@ def make_lora_model(
         from harness.backends import unsloth
 
         length = training.max_seq_length if scaling else min(training.max_seq_length, window)
-        base = unsloth.load_base(model, place, length, training.trainer.seed)
+        checkpointing = training.lora.use_gradient_checkpointing
+        base = unsloth.load_base(model, place, length, training.trainer.seed, checkpointing)
         check_targets(base, training)
         adapted = unsloth.add_lora(base, lora_arguments(training), training.lora, length)
     else:
@@ -59,11 +70,10 @@ def make_lora_model(
         check_targets(base, training)
         torch.manual_seed(training.lora.random_state)
         adapted = get_peft_model(base, LoraConfig(**lora_arguments(training)))
-        if training.trainer.packing:
-            check_rows_apart(adapted, rows.dataset)
-    if training.lora.loftq_config:
-        replace_lora_weights_loftq(adapted, place if Path(place).is_dir() else None)
-    return adapted, scaling
+    if training.trainer.packing:
+        check_rows_apart(adapted, rows.dataset, told_lengths=settings.backend == "unsloth")
+    left = start_from_rounding_error(adapted, place) if training.lora.loftq_config else None
+    return LoraModel(adapted, scaling, left)
 
 
 def _window(model: Model, place: str) -> int:

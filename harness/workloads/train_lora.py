@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from harness.adapter_cache import adapter_hash, new_entry, write_records
+from harness.adapter_cache import adapter_hash, checkpoint_folder, new_entry, write_records
 from harness.records import Event, JobRecord, Measurement, Scalar, TrainingResult
 from harness.suite import Model, Training
 from harness.workloads.training_data import LoadedRows, TokenizedRows, load_rows, tokenize
@@ -65,14 +65,24 @@ def train_lora(
     return result
 
 
+def import_in_order(backend: str) -> None:
+    """Import the libraries that training with this backend needs: unsloth first, for it patches the others.
+
+    Takes up to half a minute. Raises `NotAvailable` where unsloth cannot be imported.
+    """
+    if backend == "unsloth":
+        import harness.backends.unsloth
+    import harness.workloads.fitting
+    import harness.workloads.lora_model  # noqa: F401
+
+
 def _train(
     work: TrainingWork, folder: Path, note: Callable[[JobRecord], None], progress: Callable[[int, int], None]
 ) -> TrainingResult:
     training = work.training
-    if (training.backend or work.model.backend) == "unsloth":
-        import harness.backends.unsloth  # noqa: F401  (it must come before transformers)
+    import_in_order(training.backend or work.model.backend)
     from harness.backends.hf import load_tokenizer
-    from harness.workloads.fitting import fit, out_of_memory_named, quiet
+    from harness.workloads.fitting import Keep, fit, out_of_memory_named, quiet
     from harness.workloads.lora_model import describe_device, make_lora_model, prove_trained, save
 
     settings = resolve(training, work.model, describe_device(work.model))
@@ -82,11 +92,14 @@ def _train(
         rows = tokenize(
             loaded.rows, training.data, tokenizer, training.max_seq_length, training.trainer.dataset_num_proc
         )
-        model, scaling = make_lora_model(training, work.model, settings, work.model_place, rows)
-        for event in _events(work, settings, loaded, rows, scaling):
+        adapted = make_lora_model(training, work.model, settings, work.model_place, rows)
+        model = adapted.model
+        for event in _events(work, settings, loaded, rows, adapted.rope_scaling):
             note(event)
         arguments = trainer_arguments(training, settings, str(folder / training.trainer.output_dir))
-        outcome = fit(work.job_id, model, tokenizer, rows.dataset, arguments, settings.compute_dtype, note, progress)
+        dtype, kept = settings.compute_dtype, training.checkpoints
+        keep = Keep(kept, lambda step: save(model, checkpoint_folder(folder, step))) if kept else None
+        outcome = fit(work.job_id, model, tokenizer, rows.dataset, arguments, dtype, note, progress, keep)
         nonzero = prove_trained(model)
         save(model, folder)
         shutil.rmtree(folder / training.trainer.output_dir, ignore_errors=True)
@@ -95,11 +108,16 @@ def _train(
     effective = {
         **settings_record(training, settings),
         "max_grad_norm": 1.0,
-        "rope_scaling_factor": scaling,
+        "rope_scaling_factor": adapted.rope_scaling,
+        "loftq_error_left": adapted.loftq_error_left,
         "lora_b_nonzero": nonzero,
+        "skipped_scaler_steps": outcome.skipped_steps,
+        **outcome.effective,
     }
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return _result(work, settings, outcome, rows, effective, trainable, adapter_hash(folder))
+    result = _result(work, settings, outcome, rows, effective, trainable, adapter_hash(folder))
+    kept_hashes = {str(step): adapter_hash(checkpoint_folder(folder, step)) for step in training.checkpoints}
+    return result.model_copy(update={"checkpoints": kept_hashes})
 
 
 def _events(
@@ -149,11 +167,12 @@ def _measurements(work: TrainingWork, settings: Settings, outcome: Fit) -> list[
         )
 
     steps = one("step_seconds", "s", outcome.step_seconds, "wall clock from the end of one optimizer step to the next")
+    tokens = one("step_tokens", "tokens", tuple(map(float, outcome.step_tokens)), "non-padding tokens of the step")
     peaks = [
         one(f"peak_{name}", "bytes", (float(value),), "largest during training")
         for name, value in outcome.memory_peaks.items()
     ]
-    return [steps, *peaks]
+    return [steps, tokens, *peaks]
 
 
 def _result(

@@ -1,6 +1,7 @@
 """LoRA training steps at fixed lengths in one precision: the same work whatever the data, for comparing precisions.
 
-Each step is forward, backward and AdamW update of rank-16 LoRA on random tokens. Half precision runs under autocast
+Each step is forward, backward and AdamW update of rank-16 LoRA on random tokens, the same tokens and the same initial
+LoRA weights in every precision, so that losses differ by precision alone. Half precision runs under autocast
 with float32 LoRA weights, float16 with a loss scaler besides, as the trainers do it.
 """
 
@@ -13,12 +14,13 @@ from typing import Any
 
 import torch
 
-from harness.backends.hf import choose_device, load_base
+from harness.model_cost import lora_step_work
+from harness.nvml import ForeignWatch, gpu_of
 from harness.orders import Message, Progress, Records, WorkOrder
 from harness.probes import PeakMemory, synchronize
-from harness.records import Event
+from harness.records import Event, JobRecord, Measurement
 from harness.suite import Lora
-from harness.workloads.measurements import Series
+from harness.workloads.measurements import Series, marked, memory_is_a_result
 
 STEP_METHOD = "forward, backward and AdamW step of LoRA (rank 16, seven projections) on random tokens of fixed length"
 
@@ -28,8 +30,8 @@ def time_training(order: WorkOrder, send: Callable[[Message], None]) -> None:
     parameters = order.job.parameters
     batch_size, steps, warmup = (int(parameters[name] or 0) for name in ("batch_size", "training_steps", "warmup"))
     length = int(parameters["prompt_tokens"] or 0) + int(parameters["new_tokens"] or 0)
-    device = choose_device(order.model)
-    with PeakMemory(device) as memory:
+    device = _device(order)
+    with ForeignWatch(gpu_of(device)) as watch, memory_is_a_result(order), PeakMemory(device) as memory:
         stepper = _Stepper(order, device, batch_size, length)
         seconds = []
         for number in range(warmup + steps):
@@ -48,29 +50,52 @@ def time_training(order: WorkOrder, send: Callable[[Message], None]) -> None:
         series.one("training_loss", "nats", "train", tuple(stepper.losses[warmup:]), "mean cross-entropy per token"),
         *series.memory(memory.peaks, "train"),
     ]
-    send(Records(records=(*records, *_numeric_events(order, stepper))))
+    if parameters.get("roofline"):
+        records += _roofline(series, stepper, batch_size, length, seconds)
+    told: list[JobRecord] = [*records, *_numeric_events(order, stepper)]
+    send(Records(records=marked(told, series, watch.use())))
+
+
+def _device(order: WorkOrder) -> str:
+    """Return the device that the order's backend trains on."""
+    if order.model.backend == "unsloth":
+        import harness.backends.unsloth  # noqa: F401  (before transformers, which it patches)
+    from harness.backends.hf import choose_device
+
+    return choose_device(order.model)
+
+
+def _with_lora(order: WorkOrder, device: str, length: int) -> Any:
+    """Load the order's model by the backend it names and put fresh LoRA on it, the same in every precision."""
+    lora = Lora()
+    config = {"r": lora.r, "lora_alpha": lora.lora_alpha, "target_modules": list(lora.target_modules)}
+    if order.model.backend == "unsloth":
+        from harness.backends import unsloth
+
+        base = unsloth.load_base(order.model, order.model_place, length, seed=0)
+        return unsloth.add_lora(base, config, lora, length)
+    from peft import LoraConfig, get_peft_model
+
+    from harness.backends.hf import load_base
+
+    base = load_base(order.model, order.model_place, device)
+    torch.manual_seed(0)  # after loading, which may draw numbers of its own in one precision and not in another
+    return get_peft_model(base, LoraConfig(**config, task_type="CAUSAL_LM"))
 
 
 class _Stepper:
     """A model with LoRA and its optimizer."""
 
     def __init__(self, order: WorkOrder, device: str, batch_size: int, length: int) -> None:
-        from peft import LoraConfig, get_peft_model
-
-        torch.manual_seed(0)
-        base = load_base(order.model, order.model_place, device)
-        lora = Lora()
-        config = LoraConfig(
-            r=lora.r, lora_alpha=lora.lora_alpha, target_modules=list(lora.target_modules), task_type="CAUSAL_LM"
-        )
-        self.model: Any = get_peft_model(base, config).train()
+        self.model = _with_lora(order, device, length).train()
         self.device = device
         self.dtype = getattr(torch, order.model.dtype)
         trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(trainable, lr=2e-4)
         self.scaler = torch.amp.GradScaler(device, enabled=self.dtype == torch.float16)
-        vocabulary = base.get_input_embeddings().num_embeddings
-        self.ids = torch.randint(0, vocabulary, (batch_size, length), device=device)
+        vocabulary = self.model.get_input_embeddings().num_embeddings
+        generator = torch.Generator().manual_seed(0)
+        self.ids = torch.randint(0, vocabulary, (batch_size, length), generator=generator).to(device)
         self.losses: list[float] = []
         self.skipped_steps = 0
 
@@ -85,6 +110,24 @@ class _Stepper:
         self.skipped_steps += self.scaler.get_scale() < scale
         self.optimizer.zero_grad()
         self.losses.append(loss.item())
+
+
+def _roofline(
+    series: Series, stepper: _Stepper, batch_size: int, length: int, seconds: list[float]
+) -> list[Measurement]:
+    """Achieved arithmetic, from times measured and work counted (see `model_cost`)."""
+    from harness.workloads.model_shape import model_shape
+
+    shape = model_shape(stepper.model.get_base_model(), stepper.dtype.itemsize)
+    if shape is None:
+        return []
+    work = lora_step_work(shape, batch_size, length)
+    counted = f"{work.flop:.4g} FLOP and {work.bytes:.4g} bytes of weights counted from the model's shape"
+    speeds = tuple(work.flop / taken for taken in seconds)
+    return [
+        series.one("training_flop_per_second", "FLOP/s", "train", speeds, counted),
+        series.one("training_flop_per_byte", "FLOP/B", "train", (work.intensity,), counted),
+    ]
 
 
 def _numeric_events(order: WorkOrder, stepper: _Stepper) -> list[Event]:

@@ -56,7 +56,7 @@ class Settings:
 def resolve(training: Training, model: Model, device: Device) -> Settings:
     """Decide how the step is done on this device. NotAvailable names the key that cannot be honoured."""
     backend = training.backend or model.backend
-    assert backend != "scripted"  # the suite's checks refuse it
+    assert backend != "scripted" and backend != "openai_http"  # the suite's checks refuse it
     dtype = training.dtype or model.dtype
     in_4bit = model.quantization == "4bit" if training.load_in_4bit is None else training.load_in_4bit
     quantization: Literal["none", "4bit", "8bit"] = "4bit" if in_4bit else "none"
@@ -130,11 +130,6 @@ def _check_lora(training: Training, settings: Settings) -> None:
             f"loftq_config: {dict(lora.loftq_config)} cannot be put onto weights that are 4-bit already.",
             "Use {loftq_bits: 4, loftq_iter: 1}.",
         )
-    if lora.use_rslora or lora.lora_alpha != lora.r:
-        raise NotAvailable(
-            "loftq_config: peft's LoftQ starts from a LoRA scale of 1, which lora_alpha, r and use_rslora do not give.",
-            "Set lora_alpha to r and leave use_rslora off.",
-        )
 
 
 def lora_arguments(training: Training) -> dict[str, Any]:
@@ -158,8 +153,11 @@ def trainer_arguments(training: Training, settings: Settings, output_dir: str) -
         "output_dir": output_dir,
         "max_length": training.max_seq_length,
         "packing": trainer.packing,
-        # One process means the trainer's own: `datasets` would start a pool even for one.
-        "dataset_num_proc": trainer.dataset_num_proc if trainer.dataset_num_proc > 1 else None,
+        # One process means the trainer's own: `datasets` would start a pool even for one. Unsloth reads None as
+        # "choose", and would start as many as there are cores.
+        "dataset_num_proc": trainer.dataset_num_proc
+        if trainer.dataset_num_proc > 1 or settings.backend == "unsloth"
+        else None,
         "per_device_train_batch_size": trainer.per_device_train_batch_size,
         "gradient_accumulation_steps": trainer.gradient_accumulation_steps,
         "warmup_steps": trainer.warmup_steps,

@@ -204,7 +204,7 @@ def test_the_texts_are_put_into_the_models_own_format_on_request(
     for format in ("alpaca_ko", "chat_template"):
         backend = loaded(order_for(llama, tasks, format=format))
         model = EvaluatedModel(backend, 1, lambda done, total: None)
-        assert model.apply_chat_template(turns) == backend.render("물음")
+        assert model.apply_chat_template(turns) == backend.texts.render("물음")
     shots = [*turns, {"role": "assistant", "content": "답"}, {"role": "user", "content": "다음"}]
     backend = loaded(order_for(llama, tasks))
     text = EvaluatedModel(backend, 1, lambda done, total: None).apply_chat_template(shots)
@@ -219,14 +219,14 @@ def test_the_texts_are_put_into_the_models_own_format_on_request(
     for form, format in (("task", "alpaca_ko"), ("model", "alpaca_ko"), ("model", "plain"), ("model", "chat_template")):
         measure(order_for(llama, tasks, form=form, format=format))  # type: ignore[arg-type]
     question = str(ITEMS[0]["question"])
-    chat = loaded(order_for(llama, tasks, format="chat_template")).render(question)
+    chat = loaded(order_for(llama, tasks, format="chat_template")).texts.render(question)
     assert contexts == [question, render("alpaca_ko", question), question, chat]
 
 
 def test_a_second_bos_is_never_added_and_never_accepted(llama: Path, tasks: Path) -> None:
     backend = loaded(order_for(llama, tasks, format="chat_template"))
     model = EvaluatedModel(backend, 1, lambda done, total: None)
-    for text in (backend.render("물음"), "물음"):
+    for text in (backend.texts.render("물음"), "물음"):
         assert model.tok_encode(text).count(backend.tokenizer.bos_token_id) == 1
         assert model.tok_batch_encode([text])[0][0].tolist().count(backend.tokenizer.bos_token_id) == 1
     with pytest.raises(HarnessError, match="begins with 2 BOS tokens"):
@@ -242,7 +242,10 @@ def test_generation_gives_the_answers_of_our_own_backend(llama: Path, tasks: Pat
     model = EvaluatedModel(backend, 2, lambda done, total: seen.append((done, total)))
     requests = [
         Instance(
-            "generate_until", {}, (backend.render(prompt), {"until": [], "max_gen_toks": 8, "do_sample": False}), i
+            "generate_until",
+            {},
+            (backend.texts.render(prompt), {"until": [], "max_gen_toks": 8, "do_sample": False}),
+            i,
         )
         for i, prompt in enumerate(PROMPTS.values())
     ]

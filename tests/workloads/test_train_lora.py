@@ -423,18 +423,22 @@ def test_losses_that_are_not_finite_are_counted(llama: Path, rows_file: Path, tm
 
     class Trainer:
         finite = torch.tensor(True)
+        tokens = 0
         accelerator = type("Accelerator", (), {"optimizer_step_was_skipped": False})
 
     watch = _Watch("job", "cpu", lambda step: None, lambda done, total: None)
     watch.trainer = Trainer()
     state = type("State", (), {"global_step": 1, "max_steps": 4})
-    watch.on_train_begin(None, state, None)
+    watch.on_train_begin(None, state, None, model=torch.nn.Linear(1, 1))
     for finite, skipped in ((True, False), (False, False), (True, True), (True, False)):
+        watch.trainer.tokens += 7
         watch.trainer.finite = torch.tensor(finite)
         watch.trainer.accelerator.optimizer_step_was_skipped = skipped
         watch.on_step_end(None, state, None)
     assert watch.non_finite_steps == 2
+    assert watch.skipped_steps == 1, "the loss scaler's share of them"
     assert len(watch.step_seconds) == 4
+    assert watch.step_tokens == [7, 7, 7, 7]
 
 
 def test_positions_are_stretched_only_for_rows_beyond_the_window(make: Maker, tmp_path: Path) -> None:

@@ -92,11 +92,9 @@ def test_the_optimizer_is_kept_where_bitsandbytes_runs_and_replaced_elsewhere() 
         (
             GPU,
             {},
-            {"load_in_4bit": True, "lora": {"loftq_config": {"loftq_bits": 8, "loftq_iter": 1}}},
+            {"load_in_4bit": True, "lora": LOFTQ_8BIT},
             "'loftq_bits': 8",
         ),
-        (GPU, {}, {"load_in_4bit": True, "lora": {**LOFTQ, "r": 8}}, "LoRA scale of 1"),
-        (GPU, {}, {"load_in_4bit": True, "lora": {**LOFTQ, "use_rslora": True}}, "LoRA scale of 1"),
     ],
 )
 def test_what_cannot_be_honoured_is_named(
