@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from harness.metrics import majority
-from harness.records import Measurement, Prompt
+from harness.records import GateReport, Measurement, Prompt
 from harness.report.answers import answers_json
+from harness.report.gates import gates_view
 from harness.report.graders import calibration_note
 from harness.report.lookup import Lookup
-from harness.report.performance import KINDS, SILENT, Kind, condition, condition_keys, quartiles
+from harness.report.measurement_kinds import KINDS, SILENT, Kind
+from harness.report.performance import condition, condition_keys, quartiles
 from harness.report.plots import rate_panel
 from harness.report.rendering import render
 from harness.report.sentences import change_sentence
@@ -38,8 +40,8 @@ class Difference:
     second: str
 
 
-def render_comparison(a: Summary, b: Summary) -> str:
-    """Rates side by side with paired changes, speeds as ratios, settings that differ, and the answers."""
+def render_comparison(a: Summary, b: Summary, gates: GateReport | None = None) -> str:
+    """Gates of B against A, rates with paired changes, speeds as ratios, settings that differ, and the answers."""
     pairs = paired_models(a, b)
     merged = merge(a, b, pairs)
     lookup = Lookup(merged)
@@ -47,6 +49,7 @@ def render_comparison(a: Summary, b: Summary) -> str:
         "compare.html.j2",
         runs=list(zip(LETTERS, (a, b), strict=True)),
         lookup=lookup,
+        gates=gates_view(gates),
         level=f"{merged.confidence:.0%}",
         sentences=[
             change_sentence(

@@ -66,6 +66,7 @@ class GradersView:
     disagreements: Listing
     flip_counts: Table
     flips: Listing
+    regraded: bool
     passes: Table
 
 
@@ -93,6 +94,7 @@ def graders_view(lookup: Lookup) -> GradersView | None:
         disagreements=disagreement_list(lookup, comparison, names),
         flip_counts=flip_counts(comparison),
         flips=flip_list(lookup, comparison),
+        regraded=bool(comparison.regraded),
         passes=pass_table(comparison),
     )
 

@@ -45,7 +45,9 @@ def answers_link(**filters: str) -> str:
 
 
 def headlines(lookup: Lookup) -> list[Headline]:
-    """One per compared model; where nothing is compared, one per model with its rates alone."""
+    """One per compared model; where nothing is compared, one per model with its rates alone; none without prompts."""
+    if not lookup.asked:
+        return []
     if lookup.compared:
         return [
             Headline(model, change_sentence(lookup, model), (*_change_lines(lookup, model), *_quality(lookup, model)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict
 
-from harness.records import RunHeader
+from harness.records import GateReport, RunHeader
 from harness.report.rendering import render
 from harness.report.strips import series_class, share_strip
 from harness.summary import Cell, Group
@@ -23,15 +23,18 @@ class _Stored(BaseModel):
 
     complete: bool
     demonstration: bool = False
+    random_weights: tuple[str, ...] = ()
     models: tuple[str, ...]
     cells: tuple[Cell, ...]
+    gates: GateReport | None = None
 
 
 @dataclass(frozen=True)
 class RunEntry:
     """One line of the index. `link` is the page's address relative to the index; None while there is no page.
 
-    `problem` says why a run's figures cannot be shown, where they cannot.
+    `problem` says why a run's figures cannot be shown, where they cannot. `gates_failed` counts the gates that were not
+    met, None where there were none to meet.
     """
 
     suite: str
@@ -40,9 +43,11 @@ class RunEntry:
     link: str | None
     complete: bool = False
     demonstration: bool = False
+    random_weights: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     cells: tuple[Cell, ...] = field(default=())
     problem: str | None = None
+    gates_failed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,11 @@ def run_entry(header: RunHeader, summary_json: str, link: str | None) -> RunEntr
         link=link,
         complete=stored.complete,
         demonstration=stored.demonstration,
+        random_weights=stored.random_weights,
         models=stored.models,
+        gates_failed=None
+        if stored.gates is None
+        else sum(result.outcome != "passed" for result in stored.gates.results),
         cells=tuple(cell for cell in stored.cells if cell.category is None),
     )
 

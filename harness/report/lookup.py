@@ -14,6 +14,7 @@ from harness.report.wording import both
 from harness.summary import Cell, Group, PairedChange, Summary
 
 GROUPS: tuple[Group, ...] = get_args(Group)
+MOST_MODELS_SIDE_BY_SIDE = 6
 
 
 class Lookup:
@@ -43,6 +44,11 @@ class Lookup:
         found = (self.cell(model, group, category) for model in self.summary.models)
         return [cell for cell in found if cell is not None]
 
+    @property
+    def asked(self) -> bool:
+        """Whether the run asks prompts at all; a run of performance alone does not."""
+        return any(job.kind == "generate" for job in self.summary.header.jobs)
+
     @cached_property
     def groups(self) -> list[Group]:
         """The groups that have prompts, in the page's order."""
@@ -52,6 +58,11 @@ class Lookup:
     def compared(self) -> list[str]:
         """Models that have a baseline, in order."""
         return [model for model in self.summary.models if model in self.summary.baselines]
+
+    @property
+    def many(self) -> bool:
+        """Whether there are so many models that details of each are folded away."""
+        return len(self.summary.models) > MOST_MODELS_SIDE_BY_SIDE
 
     def categories(self, group: str) -> list[str]:
         """Categories with prompts of the group: in the taxonomy's order, then the others by name."""

@@ -79,7 +79,9 @@ def _identity(lookup: Lookup, loaded: LoadedModel) -> Entry:
             lookup.model(loaded.model),
             short_path(loaded.path),
             loaded.architecture,
-            both("매개변수 {n}개", "{n} parameters", n=f"{loaded.parameter_count:,}"),
+            both("매개변수 {n}개", "{n} parameters", n=f"{loaded.parameter_count:,}")
+            if loaded.parameter_count
+            else both("매개변수 수 알 수 없음", "number of parameters not known"),
             loaded.device,
             loaded.backend,
             loaded.attention,
@@ -153,7 +155,7 @@ def job_table(summary: Summary) -> Table:
     for job in summary.header.jobs:
         seconds = summary.seconds_by_job.get(job.id)
         took = both("끝나지 않음", "not finished") if seconds is None else duration(seconds)
-        rows.append([Entry(job.id), Entry(job.kind), Entry(job.model), Entry(took, seconds)])
+        rows.append([Entry(job.id), Entry(job.kind), Entry(", ".join(job.models)), Entry(took, seconds)])
     return Table(columns, rows)
 
 

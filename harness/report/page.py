@@ -14,14 +14,24 @@ from harness.report import method, performance, precision
 from harness.report.ability import ability_view
 from harness.report.answers import answers_json
 from harness.report.contamination import contamination_view
+from harness.report.gates import gates_view
 from harness.report.graders import calibration_note, graders_view
 from harness.report.headline import headlines
 from harness.report.lookup import Lookup
+from harness.report.pareto import sweep_headline, sweep_view
 from harness.report.plots import Series, batch_panel, rate_panel
+from harness.report.precision_flips import flips_table
+from harness.report.random_weights import mark_figures
 from harness.report.rendering import render
+from harness.report.roofline import roofline_view
 from harness.report.tables import category_table, caveats, change_table, verdict_table
 from harness.report.training import training_views
 from harness.summary import Summary
+
+HEADLINES_SHOWN = 3
+"""Sentences about models that are shown at once; further ones are folded away."""
+HEADLINES_SHOWN_OF_A_SWEEP = 1
+TRAININGS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -37,30 +47,38 @@ def render_report(summary: Summary) -> str:
     """The whole page as HTML text."""
     lookup = Lookup(summary)
     sections = performance.sections(lookup)
-    return render(
+    page = render(
         "report.html.j2",
         summary=summary,
         header=summary.header,
         lookup=lookup,
         level=f"{summary.confidence:.0%}",
-        headlines=headlines(lookup),
+        headlines=[*sweep_headline(summary), *headlines(lookup)],
+        headlines_shown=HEADLINES_SHOWN_OF_A_SWEEP if summary.sweep else HEADLINES_SHOWN,
+        sweep=sweep_view(summary),
         unfinished=method.unfinished_jobs(summary),
         rate_plots={group: rate_panel(f"rate-{group}", lookup.cells(group)) for group in lookup.groups},
         caveats=caveats,
         calibration_note=calibration_note,
         verdicts=verdict_table(lookup),
         changes=change_table(lookup),
+        gates=gates_view(summary.gates),
         ability=ability_view(lookup),
         category_tables=[(group, category_table(lookup, group)) for group in lookup.groups if lookup.categories(group)],
         answers=answers_json(lookup),
         trainings=training_views(summary),
+        trainings_shown=TRAININGS_SHOWN,
         graders=graders_view(lookup),
         contamination=contamination_view(summary),
         performance=sections,
         performance_figures={section.name: _figure(lookup, section) for section in sections},
         precision_remarks=performance.remarks(precision.measured(lookup)),
         precision_raw=performance.raw(precision.measured(lookup)),
-        precision=precision.precision_table(lookup),
+        precision=precision.precision_view(lookup),
+        precision_notes=precision.notes(lookup),
+        performance_notes=performance.notes(lookup),
+        flips=flips_table(lookup),
+        roofline=roofline_view(lookup),
         machine=method.machine_table(summary),
         packages=method.packages(summary),
         loaded=method.loaded_table(lookup),
@@ -68,6 +86,7 @@ def render_report(summary: Summary) -> str:
         events=method.sorted_events(summary),
         suite=method.suite_text(summary),
     )
+    return mark_figures(page) if summary.random_weights else page
 
 
 def _figure(lookup: Lookup, section: performance.Section) -> PerformanceFigure | None:

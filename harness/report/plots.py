@@ -1,4 +1,4 @@
-"""The page's figures. The one module of the report that loads matplotlib.
+"""The page's figures. With `roofline_plot` and `precision_plot`, the only modules of the report that load matplotlib.
 
 Figures are narrow panels that the page sets side by side or below one another, so that their text is as large on a
 phone as on a desk. A point of matplotlib is a pixel of the page.
@@ -43,7 +43,7 @@ def rate_panel(name: str, cells: Sequence[Cell]) -> Markup:
     corrected = any(cell.refusal.corrected is not None for _, cell in shown)
     row_height = 58 if corrected else 44
     height = row_height * max(len(shown), 1) + 26
-    figure, axes = _panel(height, left=6, right=10, top=4, bottom=22)
+    figure, axes = panel(height, left=6, right=10, top=4, bottom=22)
     axes.set_xlim(-1.5, 101.5)
     axes.set_ylim(row_height * max(len(shown), 1), 0)
     axes.set_yticks([])
@@ -60,12 +60,12 @@ def rate_panel(name: str, cells: Sequence[Cell]) -> Markup:
             if rate.corrected_interval is not None:
                 _whisker(axes, rate.corrected_interval.low, rate.corrected_interval.high, top + 45, number, thick=False)
             _point(axes, rate.corrected, top + 45, number, filled=False)
-    return _finish(figure, name, {})
+    return finish(figure, name, {})
 
 
 def loss_panel(name: str, steps: Sequence[int], losses: Sequence[float]) -> Markup:
     """Training loss by optimizer step."""
-    figure, axes = _panel(230, left=46, right=12, top=12, bottom=40, width=420)
+    figure, axes = panel(230, left=46, right=12, top=12, bottom=40, width=420)
     finite = [(step, loss) for step, loss in zip(steps, losses, strict=True) if math.isfinite(loss)]
     axes.grid(axis="y", color=GRID, linewidth=1)
     if finite:
@@ -78,13 +78,13 @@ def loss_panel(name: str, steps: Sequence[int], losses: Sequence[float]) -> Mark
             axes.axvline(step, color=SERIES[1], linewidth=1, linestyle=(0, (2, 2)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("@step", fontsize=12, color=MUTED)
-    return _finish(figure, name, {"step": ("최적화 단계", "Optimizer step")})
+    return finish(figure, name, {"step": ("최적화 단계", "Optimizer step")})
 
 
 def batch_panel(name: str, series: Sequence[Series], unit_divisor: float) -> Markup:
     """A measured quantity by batch size: medians joined by lines, quartiles as whiskers. Values are divided by
     `unit_divisor` first, so that the caller chooses the unit it names."""
-    figure, axes = _panel(210, left=52, right=14, top=10, bottom=40, width=400)
+    figure, axes = panel(210, left=52, right=14, top=10, bottom=40, width=400)
     batches = sorted({batch for line in series for batch in line.batches})
     position = {batch: index for index, batch in enumerate(batches)}
     axes.grid(axis="y", color=GRID, linewidth=1)
@@ -104,10 +104,10 @@ def batch_panel(name: str, series: Sequence[Series], unit_divisor: float) -> Mar
     axes.set_xlim(-0.4, max(len(batches) - 0.6, 0.4))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("@batch", fontsize=12, color=MUTED)
-    return _finish(figure, name, {"batch": ("배치 크기", "Batch size")})
+    return finish(figure, name, {"batch": ("배치 크기", "Batch size")})
 
 
-def _panel(
+def panel(
     height: float, left: float, right: float, top: float, bottom: float, width: float = 340
 ) -> tuple[Figure, Axes]:
     """A figure with one plot whose margins are given in pixels: no text is measured, so no font matters."""
@@ -149,7 +149,7 @@ def _point(axes: Axes, share: float, y: float, number: int, filled: bool) -> Non
     )
 
 
-def _finish(figure: Figure, name: str, labels: Mapping[str, tuple[str, str]]) -> Markup:
+def finish(figure: Figure, name: str, labels: Mapping[str, tuple[str, str]]) -> Markup:
     """The figure as SVG for the page. A fixed salt and no date make equal figures equal bytes."""
     target = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "korean-lora-harness"}):

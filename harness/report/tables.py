@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 from markupsafe import Markup
 
@@ -24,6 +25,7 @@ from harness.report.wording import (
     points_interval,
     share_interval,
 )
+from harness.statistics import holm
 from harness.summary import Cell, PairedChange
 
 
@@ -113,6 +115,8 @@ def _change_row(lookup: Lookup, change: PairedChange) -> list[Entry]:
 
 def category_table(lookup: Lookup, group: str) -> Table:
     """Every category of a group: each model's rate with its interval, and the change against the baseline."""
+    if lookup.many:
+        return category_range_table(lookup, group)
     columns = [Column("범주", "Category"), Column("질문 수", "Prompts", "number")]
     columns += [Column(model, model, "number") for model in lookup.summary.models]
     columns.append(Column("0–100%", "0–100%", "plot"))
@@ -120,6 +124,7 @@ def category_table(lookup: Lookup, group: str) -> Table:
     for model in lookup.compared:
         suffix = f" {model}" if several else ""
         columns.append(Column(f"차이{suffix}", f"Change{suffix}", "number"))
+    adjusted = adjusted_p_values(lookup, group)
     rows = []
     for category in lookup.categories(group):
         cells = {cell.model: cell for cell in lookup.cells(group, category)}
@@ -147,13 +152,55 @@ def category_table(lookup: Lookup, group: str) -> Table:
                 if change is None
                 else Entry(
                     Markup('<b>{}</b> <span class="interval">{}</span>').format(
-                        points(change.difference), p_value(change.p_value)
+                        points(change.difference), p_value(adjusted.get((model, category)))
                     ),
                     change.difference,
                 )
             )
         rows.append(row)
     return Table(columns, rows, sortable=True, css_class="categories")
+
+
+def adjusted_p_values(lookup: Lookup, group: str) -> dict[tuple[str, str], float]:
+    """(model, category) -> McNemar p corrected by Holm's method over all models and categories of the group."""
+    found = {
+        (model, category): change.p_value
+        for model in lookup.compared
+        for category in lookup.categories(group)
+        if (change := lookup.change(model, group, category)) is not None and change.p_value is not None
+    }
+    return dict(zip(found, holm(list(found.values())), strict=True))
+
+
+def category_range_table(lookup: Lookup, group: str) -> Table:
+    """Every category of a group where there are many models: the baselines' rates and the range of the others'."""
+    baselines = [model for model in lookup.summary.models if model in lookup.summary.baselines.values()]
+    columns = [Column("범주", "Category"), Column("질문 수", "Prompts", "number")]
+    columns += [Column(model, model, "number") for model in baselines]
+    columns += [
+        Column("가장 낮음", "Lowest", "number"),
+        Column("가운데", "Median", "number"),
+        Column("가장 높음", "Highest", "number"),
+    ]
+    rows = []
+    for category in lookup.categories(group):
+        rates = {cell.model: cell.refusal.value for cell in lookup.cells(group, category)}
+        others = sorted(
+            (value, model) for model, value in rates.items() if value is not None and model not in baselines
+        )
+        row = [_category_entry(lookup, group, category), number_entry(lookup.prompt_count(group, category))]
+        row += [Entry(percent(rates.get(model)), rates.get(model)) for model in baselines]
+        if others:
+            middle = median(value for value, _ in others)
+            row += [_extreme(*others[0]), Entry(percent(middle), middle), _extreme(*others[-1])]
+        else:
+            row += [Entry(NO_DATA)] * 3
+        rows.append(row)
+    return Table(columns, rows, sortable=True, css_class="categories")
+
+
+def _extreme(value: float, model: str) -> Entry:
+    return Entry(Markup("<b>{}</b><small>{}</small>").format(percent(value), model), value)
 
 
 def _category_entry(lookup: Lookup, group: str, category: str) -> Entry:

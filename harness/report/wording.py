@@ -142,12 +142,18 @@ def quantity_range(low: float, high: float, like: float, unit: str) -> str:
 
 SECONDS = ("s", "second", "seconds")
 BYTES = ("B", "byte", "bytes")
+PER_SECOND = ("FLOP/s", "B/s")
+"""Written with decimal prefixes, as data sheets do."""
 
 
 def scale(value: float, unit: str) -> tuple[float, str]:
     """What to divide by, and the unit that results, for a value to be read easily."""
     if unit in SECONDS:
         return (1.0, "s") if abs(value) >= 1 else (0.001, "ms")
+    if unit in PER_SECOND:
+        for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+            if abs(value) >= size:
+                return size, f"{letter}{unit}"
     if unit not in BYTES:
         return 1.0, unit
     divisor, name = 1.0, "B"

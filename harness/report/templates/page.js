@@ -3,6 +3,8 @@
 // Text from models reaches the page through textContent alone; the page's policy forbids anything else.
 (() => {
   const PAGE_SIZE = 50;
+  const MANY_MODELS = 6;
+  const SHOWN_OF_MANY = 2;
   const CLIP_LENGTH = 600;
   const CLIP_LIMIT = 4000;
   const root = document.documentElement;
@@ -233,8 +235,14 @@
         ['broken', '빈 답이나 뜻 없는 글', 'empty or incoherent'],
         ['truncated', '길이 한도에서 잘림', 'cut at the token limit'],
       ];
+      let place = form;
+      if (data.models.length > MANY_MODELS) {
+        this.select(form, 'model', '모델', 'Model', data.models.map(({ name }) => [name, name, name]));
+        place = make('details', 'wide', make('summary', '', both('모델마다의 판정', 'Verdicts of each model')));
+        form.append(place);
+      }
       for (const model of data.models) {
-        this.select(form, `verdict.${model.name}`, `${model.name}의 판정`, `Verdict of ${model.name}`, verdicts);
+        this.select(place, `verdict.${model.name}`, `${model.name}의 판정`, `Verdict of ${model.name}`, verdicts);
       }
       this.count = make('p', 'count');
       this.count.setAttribute('role', 'status');
@@ -343,7 +351,9 @@
     }
 
     hasChange(row, change) {
+      const chosen = this.chosenModel();
       return this.data.models.some((model, number) => {
+        if (chosen && model.name !== chosen) return false;
         const baseline = this.data.models.findIndex((other) => other.name === model.baseline);
         if (baseline === -1) return false;
         const [was, is] = [this.refused(row[ROW.ANSWERS][baseline]), this.refused(row[ROW.ANSWERS][number])];
@@ -414,10 +424,35 @@
         link.replaceChildren('↔ ', both('짝 질문', 'twin prompt'));
         head.append(link);
       }
-      const columns = make('div', `columns of-${data.models.length}`);
-      data.models.forEach((model, number) => columns.append(this.column(row, model, row[ROW.ANSWERS][number])));
-      card.append(head, make('h3', 'question', foreign(row[ROW.TEXT])), columns);
+      const [shown, others] = this.modelsToShow();
+      card.append(head, make('h3', 'question', foreign(row[ROW.TEXT])), this.columns(row, shown));
+      if (others.length) {
+        const more = make('details', 'more', make('summary', '',
+          both(`다른 모델 ${others.length}개`, `${others.length} more models`)));
+        more.addEventListener('toggle', () => { more.append(this.columns(row, others)); translateAttributes(more); }, { once: true });
+        card.append(more);
+      }
       return card;
+    }
+
+    chosenModel() {
+      const field = this.controls.get('model');
+      return field ? field.value : '';
+    }
+
+    // Positions of the models whose answers are shown, and of those folded away: many side by side cannot be read.
+    modelsToShow() {
+      const { models } = this.data;
+      const chosen = models.find((model) => model.name === this.chosenModel());
+      const all = models.map((_, number) => number);
+      if (chosen) return [all.filter((number) => [chosen.name, chosen.baseline].includes(models[number].name)), []];
+      return models.length > MANY_MODELS ? [all.slice(0, SHOWN_OF_MANY), all.slice(SHOWN_OF_MANY)] : [all, []];
+    }
+
+    columns(row, numbers) {
+      const columns = make('div', `columns of-${numbers.length}`);
+      for (const number of numbers) columns.append(this.column(row, this.data.models[number], row[ROW.ANSWERS][number]));
+      return columns;
     }
 
     promptLink(id, className) {
