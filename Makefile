@@ -11,6 +11,9 @@ check:  ## style and types
 test:  ## everything that needs no GPU and no network
 	$(PYTHON) -m pytest
 
+gpu-test:  ## everything that needs a GPU: tests and measurements, into OUT (default build/gpu)
+	$(PYTHON) -m tests.gpu.run_all --out $(or $(OUT),build/gpu)
+
 bench:  ## time what users feel, as ratios to a reference workload of the same run
 	$(PYTHON) -m pytest tests/benchmarks --benchmark-enable -p no:cacheprovider
 

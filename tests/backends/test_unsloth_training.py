@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,8 @@ import pytest
 from harness.errors import NotAvailable
 from harness.suite import Lora, Model, Training, TrainingData
 from harness.workloads.training_settings import lora_arguments
+
+ROOT = Path(__file__).parents[2]
 
 
 class Interface:
@@ -47,7 +52,7 @@ def test_every_key_of_loading_reaches_unsloth(interface: Interface) -> None:
 
     backend = importlib.import_module("harness.backends.unsloth")
     model = Model(path="x", revision="v1", dtype="bfloat16", quantization="4bit")
-    assert backend.load_base(model, "place", 4096, 7) == "model"
+    assert backend.load_base(model, "place", 4096, 7, "unsloth") == "model"
     assert interface.loading == {
         "model_name": "place",
         "revision": "v1",
@@ -58,7 +63,41 @@ def test_every_key_of_loading_reaches_unsloth(interface: Interface) -> None:
         "use_exact_model_name": True,
         "random_state": 7,
         "trust_remote_code": False,
+        "use_gradient_checkpointing": "unsloth",
     }
+
+
+def test_a_local_folder_is_loaded_without_a_look_at_a_hub(interface: Interface, tmp_path: Path) -> None:
+    backend = importlib.import_module("harness.backends.unsloth")
+    backend.load_base(Model(path="x"), str(tmp_path), 4096, 7)
+    assert interface.loading["local_files_only"] is True
+    assert os.environ["UNSLOTH_DISABLE_STATISTICS"] == "1"
+
+
+FIRST = """
+import sys, types
+class Unsloth(types.ModuleType):
+    def __getattr__(self, name):
+        early = {"transformers", "trl", "peft"} & set(sys.modules)
+        sys.exit(f"before unsloth: {sorted(early)}")
+sys.modules["unsloth"] = Unsloth("unsloth")
+"""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "import harness.worker, harness.process, harness.workloads.generate, harness.backends; "
+        "import harness.backends.unsloth",
+        "import harness.worker, harness.process; from harness.workloads.train_lora import import_in_order; "
+        "import_in_order('unsloth')",
+        "import harness.worker, harness.process, harness.workloads.train_timing as timing, types; "
+        "timing._device(types.SimpleNamespace(model=types.SimpleNamespace(backend='unsloth')))",
+    ],
+)
+def test_unsloth_comes_before_the_libraries_that_it_patches(path: str) -> None:
+    done = subprocess.run([sys.executable, "-c", FIRST + path], capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr.strip() == "before unsloth: []"
 
 
 def test_every_key_of_lora_reaches_unsloth(interface: Interface) -> None:
