@@ -3,6 +3,7 @@
     results/adapters/<name>-<first 12 digits of the training hash>/
         adapter_config.json, adapter_model.safetensors   the adapter as peft reads it
         training.json                                     the records of its training: what it did and cost
+        checkpoints/<step>/                               the adapter as it was after this step, where asked for
 
 An entry appears in one rename, so there is no half of one. No torch here: a plan looks adapters up.
 """
@@ -26,6 +27,7 @@ from harness.suite import Model, Training
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 TRAINING_FILE = "training.json"
+CHECKPOINTS = "checkpoints"
 MODEL_KEYS = {"backend", "dtype", "quantization", "attention", "device", "trust_remote_code"}
 _records: TypeAdapter[tuple[JobRecord, ...]] = TypeAdapter(tuple[JobRecord, ...])
 
@@ -79,6 +81,16 @@ def entry_folder(results: Path, name: str, digest: str) -> Path:
     return results / "adapters" / f"{name}-{digest[:12]}"
 
 
+def checkpoint_folder(entry: Path, step: int | None) -> Path:
+    """Return where an entry keeps the adapter of an optimizer step; None means the end of the training."""
+    return entry if step is None else entry / CHECKPOINTS / str(step)
+
+
+def checkpoint_hash(digest: str, step: int | None) -> str:
+    """Return the identity of a step's adapter from its training's hash."""
+    return digest if step is None else f"{digest}-step{step}"
+
+
 def adapter_hash(folder: Path) -> str:
     """Return the SHA-256 over the adapter's two files."""
     whole = hashlib.sha256()
@@ -99,7 +111,8 @@ def lookup(folder: Path) -> CachedAdapter | DamagedEntry | None:
     try:
         records = _records.validate_json((folder / TRAINING_FILE).read_bytes())
         result = next(record for record in records if isinstance(record, TrainingResult))
-        if adapter_hash(folder) != result.adapter_hash:
+        hashes = {step: adapter_hash(checkpoint_folder(folder, int(step))) for step in result.checkpoints}
+        if adapter_hash(folder) != result.adapter_hash or hashes != result.checkpoints:
             return _move_aside(folder, "its files are not the ones that training wrote")
     except (OSError, ValidationError, StopIteration) as error:
         return _move_aside(folder, f"it cannot be read ({type(error).__name__})")
@@ -109,7 +122,8 @@ def lookup(folder: Path) -> CachedAdapter | DamagedEntry | None:
 
 def rope_scaling_of(adapter: Path) -> float | None:
     """Return the factor that RoPE was scaled by when the adapter was trained; None where it was not, or is unknown."""
-    file = adapter / TRAINING_FILE
+    entry = adapter.parents[1] if adapter.parent.name == CHECKPOINTS else adapter
+    file = entry / TRAINING_FILE
     if not file.is_file():
         return None  # an adapter that this harness did not train
     result = next(one for one in _records.validate_json(file.read_bytes()) if isinstance(one, TrainingResult))

@@ -20,6 +20,8 @@ app = typer.Typer(
 
 export_app = typer.Typer(help="Write a suite's prompts in another tool's format.", no_args_is_help=True)
 app.add_typer(export_app, name="export")
+baseline_app = typer.Typer(help="Keep runs by name, to compare later ones with.", no_args_is_help=True)
+app.add_typer(baseline_app, name="baseline")
 
 SuiteFile = Annotated[Path, typer.Argument(help="Suite file (YAML).", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="Run folder, e.g. results/safety_ko/20261123-184500-3f9a.")]
@@ -29,6 +31,7 @@ Overrides = Annotated[
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only so many prompts of each group.")]
 Ids = Annotated[list[str] | None, typer.Option("--ids", help="Use only these prompts (repeat, or a,b,c).")]
 Categories = Annotated[list[str] | None, typer.Option("--categories", help="Use only these categories.")]
+GatesFile = Annotated[Path | None, typer.Option("--gates", help="Gates file, or a suite whose gates to take.")]
 Results = Annotated[Path, typer.Option(help="Folder of all runs and of the adapter cache.")]
 DEFAULT_RESULTS = Path("results")
 
@@ -43,8 +46,12 @@ def run(
     results: Results = DEFAULT_RESULTS,
     new: Annotated[bool, typer.Option("--new", help="Start a new run even if one can be resumed.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print answers as they come.")] = False,
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option(help="Where jobs run: on this machine, or on a Ray cluster.")
+    ] = "local",
 ) -> None:
     """Train what the suite declares, answer, time, grade, and write the page. A stopped run goes on."""
+    from harness.gate_pass import require_gates
     from harness.runner import RunOptions, run_suite
     from harness.screen import Screen
 
@@ -56,19 +63,43 @@ def run(
         categories=_split(categories),
         new=new,
         stream=stream,
+        executor=executor,
     )
     with Screen() as screen:
         folder = run_suite(suite, options, screen)
     typer.echo(folder.path / "report.html")
+    require_gates(folder)
 
 
 @app.command()
-def validate(suite: SuiteFile, override: Overrides = None) -> None:
+def validate(suite: SuiteFile, override: Overrides = None, results: Results = DEFAULT_RESULTS) -> None:
     """Check a suite completely without loading a model."""
+    from harness.gates.baselines import saved_names
+    from harness.suite_file import load_suite
+
+    loaded = load_suite(suite, tuple(override or ()), saved_names(results))
+    swept = f" ({len(loaded.sweep)} variants of a sweep)" if loaded.sweep else ""
+    typer.echo(f"{suite}: {len(loaded.suite.models)} models{swept}, {len(loaded.prompts)} prompts, no faults.")
+
+
+@app.command()
+def fit(
+    suite: SuiteFile,
+    override: Overrides = None,
+    gpu: Annotated[str | None, typer.Option(help="T4, L4, A100-40, H100 ..., or auto: this machine's.")] = None,
+) -> None:
+    """Predict the GPU memory of every job before anything is loaded, and what to change; exit 1 if one does not fit."""
+    from rich.console import Console
+
+    from harness.fit.gpus import find_gpu
+    from harness.fit.jobs import jobs_of
+    from harness.fit.table import show
     from harness.suite_file import load_suite
 
     loaded = load_suite(suite, tuple(override or ()))
-    typer.echo(f"{suite}: {len(loaded.suite.models)} models, {len(loaded.prompts)} prompts, no faults.")
+    chosen = find_gpu(gpu) if gpu else None
+    if not show(Console(), jobs_of(loaded, chosen), chosen):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -88,11 +119,13 @@ def train(suite: SuiteFile, override: Overrides = None, results: Results = DEFAU
 def grade(run_folder: RunPath) -> None:
     """Grade a run again with today's graders; needs no model under test. Old grades stay beside the new."""
     from harness.finish import finish_run
+    from harness.gate_pass import require_gates
     from harness.store import RunFolder
 
     folder = RunFolder.open(run_folder)
     with folder.exclusive():
         typer.echo(finish_run(folder))
+    require_gates(folder)
 
 
 @app.command()
@@ -129,22 +162,59 @@ def grader_eval(
 def report(run_folder: RunPath) -> None:
     """Rebuild a run's page from its records; the same records give the same bytes."""
     from harness.finish import write_report
+    from harness.gate_pass import require_gates
     from harness.store import RunFolder
 
-    typer.echo(write_report(RunFolder.open(run_folder)))
+    folder = RunFolder.open(run_folder)
+    typer.echo(write_report(folder))
+    require_gates(folder)
+
+
+@app.command()
+def gate(run_folder: RunPath, gates: GatesFile = None) -> None:
+    """Judge a run's gates again, or those of another file, and write its page anew."""
+    from harness.finish import write_report
+    from harness.gate_pass import grade_if_needed, replace_gates, require_gates, verdict_lines
+    from harness.store import RunFolder
+
+    folder = RunFolder.open(run_folder)
+    with folder.exclusive():
+        if gates is not None:
+            replace_gates(folder, gates)
+        grade_if_needed(folder)
+        page = write_report(folder)
+    for line in verdict_lines(folder):
+        typer.echo(line)
+    typer.echo(page)
+    require_gates(folder)
 
 
 @app.command()
 def compare(
     first: RunPath,
-    second: RunPath,
+    second: Annotated[Path | None, typer.Argument(help="Second run folder, compared with the first.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Saved run (see `baseline`) or run folder that FIRST is compared with.")
+    ] = None,
+    gates: GatesFile = None,
     output: Annotated[Path, typer.Option("--output", help="Page to write.")] = Path("comparison.html"),
 ) -> None:
-    """Put two runs side by side."""
-    from harness.finish import write_comparison
+    """Put two runs side by side. With --baseline or --gates, regressions end with the status of failed gates."""
+    from harness.finish import summarise_run, write_comparison
+    from harness.gate_pass import compare_runs, open_saved, results_of
+    from harness.gates.stored import require
     from harness.store import RunFolder
 
-    typer.echo(write_comparison(RunFolder.open(first), RunFolder.open(second), output))
+    if (second is None) == (baseline is None):
+        raise typer.BadParameter("give either two run folders, or one and --baseline.")
+    run = RunFolder.open(second or first)
+    if baseline is None and gates is None:
+        typer.echo(write_comparison(RunFolder.open(first), run, output))
+        return
+    name, saved = open_saved(results_of(run), baseline or str(first))
+    report = compare_runs(saved, run, name, gates, output, summarise_run)
+    typer.echo(output)
+    require(report.results, output)
 
 
 @app.command()
@@ -224,6 +294,30 @@ def export_lm_eval(
     for task in export_lm_eval(loaded, folder, prompt_format):
         typer.echo(task)
     typer.echo(f"lm_eval --model hf --model_args pretrained=MODEL --include_path {folder} --tasks {loaded.suite.name}")
+
+
+@baseline_app.command("save")
+def save_baseline(
+    name: Annotated[str, typer.Argument(help="Name to keep the run by.")],
+    run_folder: RunPath,
+    replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of a run saved before.")] = False,
+) -> None:
+    """Keep a copy of a finished run under results/baselines."""
+    from harness.finish import summarise_run
+    from harness.gate_pass import results_of, save_baseline
+    from harness.store import RunFolder
+
+    folder = RunFolder.open(run_folder)
+    typer.echo(save_baseline(results_of(folder), name, folder, summarise_run, replace=replace))
+
+
+@baseline_app.command("list")
+def list_baselines(results: Results = DEFAULT_RESULTS) -> None:
+    """List the saved runs."""
+    from harness.gates.baselines import listing
+
+    for line in listing(results):
+        typer.echo(line)
 
 
 @app.command()

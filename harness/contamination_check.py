@@ -21,7 +21,7 @@ FILE_NAME = "contamination.json"
 
 
 def check_suite(loaded: LoadedSuite, prompts: Sequence[Prompt]) -> ContaminationReport:
-    """Compare the rows of every training step with the prompts.
+    """Compare the rows of every training step with the prompts; without prompts there is nothing to look for.
 
     A hub data set that cannot be had here, and an adapter that was trained elsewhere, are in the report as not checked.
     Raises `InvalidInput` for a local training file with faults.
@@ -30,7 +30,7 @@ def check_suite(loaded: LoadedSuite, prompts: Sequence[Prompt]) -> Contamination
     data: list[CheckedData] = []
     pairs: list[OverlapPair] = []
     rows_by_prompt: Counter[str] = Counter()
-    for name, source in _training_data(loaded).items():
+    for name, source in _training_data(loaded).items() if prompts else ():
         shown = source.path or source.hub or ""
         try:
             rows = load_rows(source, str(loaded.resolve(source.path)) if source.path else shown).rows
@@ -47,7 +47,7 @@ def check_suite(loaded: LoadedSuite, prompts: Sequence[Prompt]) -> Contamination
         ngram_other_scripts=settings.ngram_other_scripts,
         threshold=settings.threshold,
         prompts=len(prompts),
-        data=(*data, *_adapters_from_elsewhere(loaded)),
+        data=(*data, *(_adapters_from_elsewhere(loaded) if prompts else ())),
         rows_by_prompt=dict(rows_by_prompt),
         pairs=tuple(pairs),
     )
@@ -64,16 +64,22 @@ def _training_data(loaded: LoadedSuite) -> dict[str, TrainingData]:
 
 def _adapters_from_elsewhere(loaded: LoadedSuite) -> list[CheckedData]:
     reason = "The adapter was not trained by this suite, so its training rows are not known."
-    return [
+    elsewhere = [
         CheckedData(name=name, data=model.adapter.path, not_checked=reason)
         for name, model in loaded.suite.models.items()
         if model.adapter is not None and model.adapter.path is not None
+    ]
+    reason = "The model is on an external server, so the rows it was tuned on are not known."
+    return elsewhere + [
+        CheckedData(name=name, data=model.served_name or "", not_checked=reason)
+        for name, model in loaded.suite.models.items()
+        if model.served_name is not None and model.compare_to is not None
     ]
 
 
 def without_overlaps(prompts: Sequence[Prompt], report: ContaminationReport) -> tuple[Prompt, ...]:
     """The prompts of the run: all, or where the suite excludes them, those that overlap with no training row."""
-    if not report.excludes:
+    if not report.excludes or not prompts:
         return tuple(prompts)
     kept = tuple(prompt for prompt in prompts if prompt.id not in report.rows_by_prompt)
     if not kept:

@@ -24,6 +24,7 @@ REPORTED_PACKAGES = (
     "safetensors",
     "unsloth",
     "unsloth_zoo",
+    "vllm",
     "bitsandbytes",
     "lm_eval",
     "kiwipiepy",

@@ -71,6 +71,12 @@ class PrecisionMismatch(HarnessError):
     exit_status = 6
 
 
+class GatesFailed(HarnessError):
+    """The run was made and its page written, and it does not meet the suite's gates."""
+
+    exit_status = 7
+
+
 class RunInterrupted(HarnessError):
     """The run was stopped by the user; the same command goes on where it stopped."""
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import JobFailed, NotAvailable, StoreError
-from harness.records import Expected, JobRecord, RunHeader
+from harness.records import Expected, JobRecord, PrecisionAnswer, RunHeader
 from harness.statistics import Calibration
 from harness.store import RunFolder, find_runs, write_atomically
 from harness.suite import Suite
-from harness.summary import GraderInfo, Summary
+from harness.summary import GraderInfo, PrecisionFlips, Summary
 
 if TYPE_CHECKING:
+    from harness.grading.grader import Grader
     from harness.report.index import RunEntry
 
 FEWEST_LABELS = 10
@@ -38,13 +39,18 @@ def finish_run(folder: RunFolder) -> Path:
 
 
 def write_report(folder: RunFolder) -> Path:
-    """Write summary.json and report.html from the records alone, and list the run in the index. Return the page."""
+    """Write summary.json, report.html and what CI servers read, and list the run in the index. Return the page.
+
+    All of it comes from the records, the gates in force and the saved runs that they compare with.
+    """
+    from harness.gate_pass import judge_run, write_for_ci
     from harness.report.page import render_report
 
-    summary = summarise_run(folder)
+    summary = judge_run(folder, summarise_run(folder), summarise_run)
     write_atomically(folder.path / "summary.json", summary.model_dump_json(exclude={"rows", "header"}, indent=1) + "\n")
     page = folder.path / "report.html"
     write_atomically(page, render_report(summary))
+    write_for_ci(folder, summary)
     write_index(folder.path.parent.parent)
     return page
 
@@ -67,12 +73,29 @@ def summarise_run(folder: RunFolder) -> Summary:
     calibrations, source, labels = _calibrations(folder, key)
     info = GraderInfo(name=grader.name, version=grader.version, calibrated_on=source, calibration_labels=labels)
     summary = summarise(header, records, grades[key], info, confidence, calibrations).model_copy(
-        update={"contamination": read_contamination(folder.path)}
+        update={
+            "contamination": read_contamination(folder.path),
+            "precision_flips": _precision_flips(header, records, grader, confidence),
+        }
     )
     if len(grades) == 1:
         return summary
     graders = compare_graders(header, records, grades, read_passes(folder), confidence)
     return summary.model_copy(update={"graders": graders})
+
+
+def _precision_flips(
+    header: RunHeader, records: Sequence[JobRecord], grader: Grader, confidence: float
+) -> tuple[PrecisionFlips, ...]:
+    """Grade the precision study's answers, which are in no grade file, and compare them."""
+    from harness.grading.grader import AnswerToGrade
+    from harness.precision_flips import precision_flips
+
+    prompts = {prompt.id: prompt.text for prompt in header.prompts}
+    answers = [record for record in records if isinstance(record, PrecisionAnswer)]
+    items = [AnswerToGrade(prompts[answer.prompt_id], answer.text, answer.finish_reason) for answer in answers]
+    outcomes = grader.grade_all(items, lambda done, total: None).outcomes
+    return precision_flips(answers, [outcome.verdict for outcome in outcomes], confidence)
 
 
 def _calibrations(

@@ -10,12 +10,14 @@ import hashlib
 import importlib.util
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.content_hash import content_hash
 
 _WILDCARD = re.compile(r"[*?\[]")
 _DEFINED = re.compile(r"^[ \t-]*(?:task|group|tag):[ \t]*([\w.-]+)[ \t]*$", re.MULTILINE)
+_GROUPS = re.compile(r"^[ \t]*(?:group|tag):(.*(?:\n[ \t]*- .*)*)", re.MULTILINE)
 
 
 def is_local(name: str, folders: Iterable[Path]) -> bool:
@@ -25,9 +27,30 @@ def is_local(name: str, folders: Iterable[Path]) -> bool:
 
 def is_of_lm_eval(name: str) -> bool:
     """Whether one of lm-eval's own task files mentions the name."""
-    spec = importlib.util.find_spec("lm_eval")
-    roots = spec.submodule_search_locations if spec else None
-    return any(_mentions(Path(root) / "tasks", name) for root in roots or ())
+    return any(_mentions(folder, name) for folder in _lm_eval_folders())
+
+
+def tests_task(listed: Sequence[str], task: str, folders: Sequence[Path]) -> bool:
+    """Whether a suite that lists these tasks, groups, tags and patterns has a result named `task`.
+
+    A member of a group or tag counts where its name begins with the group's and a task file has it, or where one task
+    file names both.
+    """
+    if any(name == task or fnmatchcase(task, name) for name in listed):
+        return True
+    whole = re.compile(rf"(?<![\w.-]){re.escape(task)}(?![\w.-])")
+    prefixed = any(task.startswith(f"{name}_") for name in listed)
+    texts = (text for folder in [*folders, *_lm_eval_folders()] for text in _task_texts(folder))
+    return any(
+        whole.search(text) is not None and (prefixed or not set(listed).isdisjoint(_groups_in(text)))
+        for text in texts
+        if task in text
+    )
+
+
+def _groups_in(text: str) -> set[str]:
+    """Names that a task file gives as its groups and tags."""
+    return {name for block in _GROUPS.findall(text) for name in re.findall(r"[\w.-]*\w", block)}
 
 
 def local_names(folders: Iterable[Path]) -> list[str]:
@@ -44,6 +67,12 @@ def folders_hash(folders: Sequence[Path]) -> str:
             if path.is_file() and not any(part == "__pycache__" or part.startswith(".") for part in relative.parts):
                 whole.update(f"{relative.as_posix()}\0{content_hash(path)}\n".encode())
     return whole.hexdigest()
+
+
+def _lm_eval_folders() -> list[Path]:
+    spec = importlib.util.find_spec("lm_eval")
+    roots = spec.submodule_search_locations if spec else None
+    return [Path(root) / "tasks" for root in roots or ()]
 
 
 def _mentions(folder: Path, name: str) -> bool:

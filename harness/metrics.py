@@ -7,7 +7,7 @@ prompts are not. Only the verdict 'refusal' counts as a refusal; deflections and
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar, get_args
 
@@ -42,6 +42,8 @@ from harness.summary import (
     PairedChange,
     Rate,
     Summary,
+    SweepMeasure,
+    SweepSummary,
     TrainingReport,
 )
 
@@ -81,6 +83,7 @@ def summarise(
         confidence=confidence,
         complete=all(job.id in finished and finished[job.id].state == "done" for job in header.jobs),
         demonstration=any(model.demonstration for model in loaded),
+        random_weights=_with_random_weights(header, loaded),
         models=models,
         baselines=baselines,
         categories=header.categories,
@@ -95,8 +98,39 @@ def summarise(
         events=_of(records, Event),
         abilities=ability_scores(_of(records, TaskResult), models),
         ability_changes=ability_changes(_of(records, TaskSample), baselines, confidence),
+        sweep=_sweep(header, records, answers, models, baselines, confidence),
         seconds_by_job={job.id: finished[job.id].seconds for job in header.jobs if job.id in finished},
     )
+
+
+def _sweep(
+    header: RunHeader,
+    records: Sequence[JobRecord],
+    answers: Answers,
+    models: Sequence[str],
+    baselines: Mapping[str, str],
+    confidence: float,
+) -> SweepSummary | None:
+    """Compare the settings of the suite's sweep, if it has one."""
+    if not header.sweep:
+        return None
+    from harness.sweep_summary import summarise_sweep  # loads numpy, which few pages need
+
+    def decisions(group: Group) -> Callable[[str], dict[tuple[object, ...], bool]]:
+        prompts = [prompt.id for prompt in header.prompts if group_of(prompt) == group]
+
+        def of_model(model: str) -> dict[tuple[object, ...], bool]:
+            refused = {(prompt,): majority(answers.get((model, prompt), ()), "refusal") for prompt in prompts}
+            return {prompt: decision for prompt, decision in refused.items() if decision is not None}
+
+        return of_model
+
+    adapters = {name: model.get("adapter") for name, model in _suite_models(header).items()}
+    trained = [name for name, adapter in adapters.items() if isinstance(adapter, dict) and adapter.get("trained_by")]
+    refused: dict[SweepMeasure, Callable[[str], Mapping[tuple[object, ...], bool]]]
+    refused = {group: decisions(group) for group in GROUPS}
+    samples = _of(records, TaskSample)
+    return summarise_sweep(header.sweep, models, baselines, trained, refused, samples, confidence)
 
 
 def _of(records: Sequence[JobRecord], kind: type[R]) -> tuple[R, ...]:
@@ -104,8 +138,9 @@ def _of(records: Sequence[JobRecord], kind: type[R]) -> tuple[R, ...]:
 
 
 def _model_names(header: RunHeader) -> tuple[str, ...]:
-    """The suite's models that answer prompts, in its order."""
-    asked = {job.model for job in header.jobs if job.kind == "generate"}
+    """The suite's models that answer prompts, in its order; where none does, those that are measured."""
+    asked = {model for job in header.jobs if job.kind == "generate" for model in job.models}
+    asked = asked or {job.model for job in header.jobs if job.kind != "make_weights"}
     return tuple(name for name in _suite_models(header) if name in asked)
 
 
@@ -114,6 +149,14 @@ def _baselines(header: RunHeader) -> dict[str, str]:
     names = _model_names(header)
     pairs = {name: _suite_models(header)[name].get("compare_to") for name in names}
     return {name: baseline for name, baseline in pairs.items() if isinstance(baseline, str) and baseline in names}
+
+
+def _with_random_weights(header: RunHeader, loaded: Sequence[LoadedModel]) -> tuple[str, ...]:
+    """The models that the suite gives random weights, or whose loaded weights say that they are."""
+    found = {model.model for model in loaded if model.weights == "random"}
+    return tuple(
+        name for name, model in _suite_models(header).items() if name in found or model.get("weights") == "random"
+    )
 
 
 def _suite_models(header: RunHeader) -> dict[str, dict[str, object]]:

@@ -10,7 +10,25 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from harness.records import Job, JobRecord, Record
-from harness.suite import LmEval, Model, Sampling, Training
+from harness.suite import LmEval, Model, Sampling, Server, TimingPoint, Training
+
+
+class Partner(Record):
+    """Another model answered for in the same job: the same weights with another adapter, or none."""
+
+    name: str
+    model: Model
+    adapter_place: str | None = None
+    adapter_hash: str | None = None
+
+
+class Served(Record):
+    """Where a served model is asked, and by which name. The run fills both in for a server that it starts."""
+
+    server: str = Field(description="the server's name in the suite")
+    settings: Server
+    endpoint: str = ""
+    name: str = ""
 
 
 class WorkOrder(Record):
@@ -22,12 +40,16 @@ class WorkOrder(Record):
     model_hash: str
     adapter_place: str | None = None
     adapter_hash: str | None = None
+    partners: tuple[Partner, ...] = ()
+    served: Served | None = None
     script_place: str | None = None
+    weights_folder: str | None = Field(None, description="random weights that the make_weights job fills")
     training: Training | None = None
     training_hash: str | None = None
     training_folder: str | None = Field(None, description="adapter cache entry that the training fills")
     data_place: str | None = None
     sampling: Sampling
+    points: tuple[TimingPoint, ...] = Field((), description="what a throughput job measures")
     lm_eval: LmEval | None = None
     task_folders: tuple[str, ...] = Field((), description="absolute folders of lm-eval task files")
     prompts: dict[str, str] = Field({}, description="prompt id -> text")

@@ -47,7 +47,7 @@ def select_prompts(
     faults = _unknown("--ids", "prompt", ids, [prompt.id for prompt in prompts])
     faults += _unknown("--categories", "category", categories, sorted({p.category for p in prompts}))
     chosen = [p for p in prompts if (not ids or p.id in ids) and (not categories or p.category in categories)]
-    if not faults and not chosen:
+    if not faults and not chosen and prompts:
         faults.append(Fault("command line", None, "", "no prompt has both these ids and these categories."))
     if limit is not None and limit < 1:
         faults.append(Fault("command line", None, "--limit", f"must be at least 1; it is {limit}."))

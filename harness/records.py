@@ -18,11 +18,23 @@ SCHEMA_VERSION = 1
 
 Scalar = str | int | float | bool | None
 Expected = Literal["refuse", "comply"]
-JobKind = Literal["generate", "throughput", "train", "train_timing", "lm_eval"]
+JobKind = Literal[
+    "generate",
+    "throughput",
+    "make_weights",
+    "train",
+    "train_timing",
+    "lm_eval",
+    "ceilings",
+    "precision_answers",
+]
 FinishReason = Literal["stop", "length", "error"]
 OverlapKind = Literal["exact", "near_duplicate", "ngram"]
 RowField = Literal["instruction", "input", "instruction and input", "output"]
 Verdict = Literal["refusal", "deflection", "partial", "compliance", "empty", "incoherent", "unscored"]
+
+REQUESTS_FAILED = "requests_failed"
+"""Code of the event that says how many requests failed; it is dropped when they are asked again."""
 
 ADAPTER_FROM_CACHE = "adapter_from_cache"
 """Code of the event that says a training's records are those of an earlier run."""
@@ -63,6 +75,7 @@ class LoadedModel(Record):
     quantization: str
     attention: str
     device: str
+    engine: str = Field("plain", description="how answers were generated: plain, fast or vllm")
     weights: Literal["file", "random"] = "file"
     demonstration: bool = Field(False, description="the model's own config says it only demonstrates the harness")
     adapter_hash: str | None = None
@@ -95,6 +108,26 @@ class Generation(Record):
     prompt_tokens: int
     new_tokens: int
     error: str | None = None
+    may_pass: bool = Field(False, description="the request failed for a reason that may pass; resuming asks again")
+
+
+class PrecisionAnswer(Record):
+    """One answer of the precision study, which no refusal rate counts. `tokens` are those of its text.
+
+    `repeat` is 1 for the reference precision's second time, which shows what differs without a change of precision.
+    """
+
+    kind: Literal["precision_answer"] = "precision_answer"
+    job_id: str
+    model: str
+    prompt_id: str
+    repeat: int = 0
+    dtype: str
+    quantization: str
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+    error: str | None = None
 
 
 class Measurement(Record):
@@ -109,7 +142,7 @@ class Measurement(Record):
     model: str
     name: str
     unit: str
-    phase: str = Field(description="load, prefill, decode, generate or train")
+    phase: str = Field(description="load, prefill, decode, generate, train or machine")
     values: tuple[float, ...]
     conditions: dict[str, Scalar] = {}
     method: str
@@ -156,6 +189,7 @@ class TrainingResult(Record):
     memory_before_bytes: int
     memory_peak_bytes: int
     memory_training_bytes: int = Field(description="peak minus before")
+    checkpoints: dict[str, str] = Field({}, description="optimizer step -> hash of the adapter kept after it")
 
 
 class TaskResult(Record):
@@ -211,6 +245,7 @@ class JobStatus(Record):
     state: Literal["done", "failed"]
     seconds: float
     error: str | None = None
+    node: str | None = Field(None, description="where the job ran, on a cluster")
     records_sha256: str | None = Field(None, description="hash of all earlier bytes of the file, set when done")
 
 
@@ -218,6 +253,7 @@ JobRecord = Annotated[
     LoadedModel
     | Generation
     | Measurement
+    | PrecisionAnswer
     | TrainingStep
     | TrainingResult
     | TaskResult
@@ -350,6 +386,46 @@ class ContaminationReport(Record):
     pairs: tuple[OverlapPair, ...] = Field(description="the strongest rows of each prompt, not all of them")
 
 
+class Said(Record):
+    """A sentence in both languages of the page."""
+
+    ko: str
+    en: str
+
+
+class GateResult(Record):
+    """How one gate went for one model or training step.
+
+    `outcome` 'no_data' fails like 'failed', for the `reason`. `value`, `low` and `high` are what was found, in the
+    kind's terms: a share or score in 0..1, a difference of them, a quotient, or a quantity in `unit`. `n` counts what
+    it rests on, in the words of `counted`. `against` is the model compared with, or the saved run.
+    """
+
+    name: str
+    subject: str
+    gate: dict[str, object] = Field(description="the gate as it was judged, without defaults")
+    outcome: Literal["passed", "failed", "no_data"]
+    kind: Literal["share", "difference", "score", "score_difference", "ratio", "quantity"]
+    limit: float = Field(description="what the judged figure is held against, as a difference for rise and drop")
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    counted: Literal["prompts", "answers", "questions", "values"] = "values"
+    unit: str = ""
+    against: str | None = None
+    reason: Said | None = None
+    notes: tuple[Said, ...] = ()
+
+
+class GateReport(Record):
+    """The gates in force for a run and how they went; gates.json. `source` is the file they came from."""
+
+    source: str
+    gates: dict[str, dict[str, object]]
+    results: tuple[GateResult, ...] = ()
+
+
 class GpuInfo(Record):
     """One GPU as NVML names it. Memory in bytes."""
 
@@ -388,11 +464,27 @@ class Job(Record):
     id: str
     kind: JobKind
     model: str
+    partners: tuple[str, ...] = Field((), description="models of the same weights answered for in the same job")
     training: str | None = None
     needs: tuple[str, ...] = Field((), description="ids of jobs that must be done first")
     batches: tuple[tuple[str, ...], ...] = Field((), description="prompt ids, one inner tuple per fixed batch")
     repeat: int = 0
     parameters: dict[str, Scalar] = {}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Return every model that the job answers for."""
+        return (self.model, *self.partners)
+
+
+class SweepPoint(Record):
+    """What a model of a sweep stands for. Models of one `setting` differ in nothing but their seeds."""
+
+    model: str
+    swept: str = Field(description="the model as the suite names it")
+    setting: str = Field(description="the model's name without its seed")
+    values: dict[str, Scalar] = Field(description="swept key -> value, without seeds")
+    seed: str | None = None
 
 
 class RunHeader(Record):
@@ -410,3 +502,4 @@ class RunHeader(Record):
     prompts: tuple[Prompt, ...]
     categories: dict[str, CategoryName] = {}
     jobs: tuple[Job, ...]
+    sweep: tuple[SweepPoint, ...] = ()

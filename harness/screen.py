@@ -1,4 +1,4 @@
-"""What the user sees while a run goes on: one progress bar per job with the time left, and notes in between.
+"""What the user sees while a run goes on: one progress bar per job at work with the time left, and notes in between.
 
 Model output is printed as plain text: control characters are shown, never obeyed, and markup is not interpreted.
 """
@@ -9,6 +9,7 @@ import unicodedata
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -39,7 +40,8 @@ class Screen:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self._task: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._titles: dict[str, str] = {}
         self._streaming: str | None = None
 
     def __enter__(self) -> Screen:
@@ -56,16 +58,17 @@ class Screen:
         self.console.print(Text(text, style=style), soft_wrap=True)
 
     def start_job(self, number: int, total: int, job: Job) -> None:
-        """Begin a job's bar."""
-        title = f"[{number}/{total}] {describe_job(job)}"
-        if not self.console.is_terminal:
+        """Begin a job's bar. Several may be at work at once."""
+        title = self._titles[job.id] = f"[{number}/{total}] {describe_job(job)}"
+        if self.console.is_terminal:
+            self._tasks[job.id] = self._bars.add_task(escape(title), total=None, unit="")
+        else:
             self.note(title)
-        self._task = self._bars.add_task(Text(title).plain.replace("[", r"\["), total=None, unit="")
 
-    def progress(self, done: int, total: int, unit: str) -> None:
-        """Move the current job's bar."""
-        if self._task is not None:
-            self._bars.update(self._task, completed=done, total=total, unit=unit)
+    def progress(self, job_id: str, done: int, total: int, unit: str) -> None:
+        """Move a job's bar."""
+        if job_id in self._tasks:
+            self._bars.update(self._tasks[job_id], completed=done, total=total, unit=unit)
 
     def stream(self, prompt_id: str, text: str, *, end: bool) -> None:
         """Print a piece of an answer; `end` says it is the last one."""
@@ -74,30 +77,44 @@ class Screen:
         self.console.print(Text(printable(text)), end="\n" if end else "", soft_wrap=True)
         self._streaming = None if end else prompt_id
 
-    def end_job(self, seconds: float) -> None:
-        """Close the current job's bar."""
-        if self._task is not None:
-            self._bars.stop_task(self._task)
-            self._task = None
-        if not self.console.is_terminal:
-            self.note(f"      done in {seconds:.1f} s")
+    def end_job(self, job_id: str, seconds: float) -> None:
+        """Put a line in the place of a finished job's bar."""
+        title = self._titles[job_id]
+        self.drop_job(job_id)
+        self.note(f"{title}: done in {seconds:.1f} s")
+
+    def drop_job(self, job_id: str) -> None:
+        """Take away the bar of a job that is no longer at work."""
+        self._titles.pop(job_id, None)
+        if job_id in self._tasks:
+            self._bars.remove_task(self._tasks.pop(job_id))
 
 
 def describe_job(job: Job) -> str:
     """Name a job for people."""
     parameters = job.parameters
     match job.kind:
+        case "make_weights":
+            return f"random weights of {job.model}"
         case "train":
             return f"train adapter {job.training}"
         case "generate":
-            return f"answers of {job.model}" + (f", repeat {job.repeat + 1}" if job.repeat else "")
+            return f"answers of {', '.join(job.models)}" + (f", repeat {job.repeat + 1}" if job.repeat else "")
         case "throughput":
-            dtype = f", {parameters['dtype']}" if "dtype" in parameters else ""
-            return f"speed of {job.model}, batch {parameters['batch_size']}{dtype}"
+            return f"speed of {job.model}{_precision(job)}"
         case "train_timing":
-            return f"training speed of {job.model}, {parameters['dtype']}"
+            return f"training speed of {job.model}{_precision(job)}"
+        case "precision_answers":
+            return f"answers of {job.model}{_precision(job)}"
+        case "ceilings":
+            return "what the machine can do"
         case "lm_eval":
             return f"ability of {job.model}: {parameters['tasks']}"
+
+
+def _precision(job: Job) -> str:
+    named = [job.parameters[key] for key in ("dtype", "quantization", "engine") if key in job.parameters]
+    return "".join(f", {one}" for one in named if one not in ("none", "plain"))
 
 
 def printable(text: str) -> str:

@@ -1,7 +1,7 @@
 """Intervals, tests and agreement coefficients for counts. Rates and confidence levels are shares in 0..1.
 
 What scipy and statsmodels have is taken from them, inside the functions, because both take long to load. The Wilson
-interval alone is written out: a page has hundreds of them, and statsmodels' takes longer to load than to compute.
+interval and Holm's method are written out: every page has them, and statsmodels takes longer to load than to compute.
 """
 
 from __future__ import annotations
@@ -162,12 +162,14 @@ def fleiss_kappa(table: Sequence[Sequence[int]]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Adjusted p-values that keep the family-wise error rate, in the order given.
+    """Adjusted p-values that keep the family-wise error rate, however the tests depend on each other; in their order.
 
-    Holm, Scand. J. Stat. 6 (1979) 65-70, as statsmodels computes it.
+    Those below 1 - confidence may all be called real: with that confidence not one of them is chance. The k-th smallest
+    of n is multiplied by n - k + 1, and none is smaller than one before it: Holm, Scand. J. Stat. 6 (1979) 65-70.
     """
-    from statsmodels.stats.multitest import multipletests
-
-    if not p_values:
-        return ()
-    return tuple(float(value) for value in multipletests(p_values, method="holm")[1])
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min((len(p_values) - rank) * p_values[index], 1.0))
+        adjusted[index] = largest
+    return tuple(adjusted)

@@ -30,6 +30,7 @@ from pydantic import ValidationError
 
 from harness.errors import StoreError
 from harness.records import (
+    REQUESTS_FAILED,
     SCHEMA_VERSION,
     Event,
     Generation,
@@ -91,6 +92,10 @@ class JobFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; what was appended stays."""
         os.close(self._descriptor)
 
     def append(self, records: Iterable[Record]) -> None:
@@ -167,7 +172,10 @@ class RunFolder:
         return read_records(self.job_file(job_id))
 
     def is_done(self, job_id: str) -> bool:
-        """Say whether the job's file ends with an intact 'done' line; StoreError if it is damaged."""
+        """Say whether the job's file ends with an intact 'done' line; StoreError if it is damaged.
+
+        A job with failed requests that may pass is left to do, though all its other records stand.
+        """
         path = self.job_file(job_id)
         return path.exists() and _is_done(self.records(job_id))
 
@@ -184,17 +192,22 @@ class RunFolder:
             records = read_records(path)
         except StoreError:
             records = ()
-        if job.kind != "generate" or not records or isinstance(records[-1], JobStatus) and records[-1].state == "done":
+        if job.kind != "generate" or not records or _has_ended(records) and not _may_improve(records):
             self._set_aside(path)
             return frozenset()
-        answered = {(record.batch, record.prompt_id) for record in records if _is_answer(record)}
+        answered = {(record.batch, record.prompt_id, record.model) for record in records if _is_answer(record)}
         whole = frozenset(
-            number for number, batch in enumerate(job.batches) if all((number, prompt) in answered for prompt in batch)
+            number
+            for number, batch in enumerate(job.batches)
+            if all((number, prompt, model) in answered for prompt in batch for model in job.models)
         )
         kept = [
             record
             for record in records
-            if isinstance(record, Event) or isinstance(record, Generation) and record.batch in whole
+            if isinstance(record, Event)
+            and record.code != REQUESTS_FAILED
+            or isinstance(record, Generation)
+            and record.batch in whole
         ]
         write_atomically(path, "".join(record.model_dump_json() + "\n" for record in kept))
         return whole
@@ -285,7 +298,16 @@ def _is_answer(record: JobRecord) -> TypeGuard[Generation]:
 
 
 def _is_done(records: tuple[JobRecord, ...]) -> bool:
+    return _has_ended(records) and not _may_improve(records)
+
+
+def _has_ended(records: tuple[JobRecord, ...]) -> bool:
     return bool(records) and isinstance(last := records[-1], JobStatus) and last.state == "done"
+
+
+def _may_improve(records: tuple[JobRecord, ...]) -> bool:
+    """Say whether a request failed for a reason that may have passed by now."""
+    return any(isinstance(record, Generation) and record.may_pass for record in records)
 
 
 def _first_line(error: Exception) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from harness.gates.checks import check_gates
 from harness.lm_eval_tasks import is_local, is_of_lm_eval, local_names
 from harness.prompts import read_script
 from harness.records import Prompt
-from harness.suite import Adapter, Model, Suite, Trainer, Training
+from harness.server_checks import ServerChecks
+from harness.suite import Adapter, Model, Performance, Precision, Suite, Trainer, Training
 from harness.suite_paths import is_file, is_folder, is_hub_name, locate, siblings
 from harness.suite_yaml import Document, KeyPath, nearest, shown
 
@@ -41,9 +43,17 @@ class Checker:
             local = self._folder_or_hub((*guard_path, "path"), guard.path, "config.json")
             if local and guard.revision is not None:
                 self.fault((*guard_path, "revision"), "a local folder has no revision.")
+            if guard.template is not None and guard.kind != "causal_lm":
+                self.fault((*guard_path, "template"), "only a guard with kind: causal_lm has a template.")
+            if "reads" in guard.model_fields_set and guard.kind != "sequence_classifier":
+                self.fault((*guard_path, "reads"), "only a guard with kind: sequence_classifier chooses what it reads.")
+        self._quality(suite)
         self._sampling(suite)
         self._performance(suite)
         self._lm_eval(suite)
+        ServerChecks(self, suite).check()
+        for name in suite.resources.by_model:
+            self._known(("resources", "by_model", name), name, "models", "model")
 
     def fault(self, path: KeyPath, problem: str, close: str | None = None) -> None:
         """Note a fault, unless its value, or one inside or around it, is a stand-in for a wrong one."""
@@ -92,6 +102,10 @@ class Checker:
         if model.backend == "scripted":
             self._scripted_model(path, model)
             return
+        if model.backend == "openai_http":
+            ServerChecks(self, suite).model(name, model)
+            return
+        ServerChecks(self, suite).not_served(name, model)
         if model.script is not None and not self._inherited((*path, "script"), model):
             self.fault((*path, "script"), "only a model with backend 'scripted' has a script.")
         if self._inherited((*path, "path"), model):
@@ -100,13 +114,33 @@ class Checker:
             self.fault((*path, "path"), "the model needs a local folder or a hub name.")
         elif self._folder_or_hub((*path, "path"), model.path, "config.json") and model.revision is not None:
             self.fault((*path, "revision"), "a local folder has no revision.")
+        self._weights(path, model)
         self._model_precision(path, model)
         if model.adapter is not None:
             self._adapter(suite, (*path, "adapter"), model, model.adapter)
         answer = suite.sampling.max_new_tokens
-        if answer >= model.max_seq_length and not self._inherited((*path, "max_seq_length"), model):
+        if suite.prompts and answer >= model.max_seq_length and not self._inherited((*path, "max_seq_length"), model):
             problem = f"{model.max_seq_length} tokens have no room for a prompt and an answer of {answer} tokens."
             self.fault((*path, "max_seq_length"), problem)
+
+    def _quality(self, suite: Suite) -> None:
+        """Answers of random weights mean nothing, so nothing may report them; and a suite must ask for something."""
+        asks = [key for key in ("prompts", "lm_eval") if getattr(suite, key)]
+        for name, model in suite.models.items():
+            key: KeyPath = ("models", name, "weights")
+            if model.weights == "random" and asks and name not in self.unresolved and not self._inherited(key, model):
+                self.fault(
+                    key,
+                    f"random weights answer nothing of sense, so a suite that reports quality ({' and '.join(asks)}) "
+                    "takes no model with them: leave that out, or use weights: file.",
+                )
+        if not asks and not suite.training and suite.performance == Performance():
+            self.fault(("name",), "the suite asks for nothing: give prompts, lm_eval, performance or training.")
+
+    def _weights(self, path: KeyPath, model: Model) -> None:
+        key = (*path, "weights_seed")
+        if model.weights == "file" and "weights_seed" in model.model_fields_set and not self._inherited(key, model):
+            self.fault(key, "only a model with weights: random has a seed.")
 
     def _baseline(self, suite: Suite, name: str, model: Model) -> None:
         key: KeyPath = ("models", name, "compare_to")
@@ -129,6 +163,13 @@ class Checker:
             self.fault((*path, "path"), "a scripted model has a script and no path.")
         if model.adapter is not None:
             self.fault((*path, "adapter"), "a scripted model takes no adapter.")
+        if model.weights == "random":
+            self.fault((*path, "weights"), "a scripted model has no weights.")
+
+    def gates(self, suite: Suite, prompts: Sequence[Prompt], baselines: Collection[str] | None) -> None:
+        """Check the gates; `baselines` are the names of the saved runs, None where they are not to be checked."""
+        unsure = {str(path[0]) for path in self.wrong} | ({"models"} if self.unresolved else set())
+        check_gates(suite, prompts, self.fault, self.base, baselines, unsure)
 
     def scripts(self, suite: Suite, prompts: Sequence[Prompt]) -> None:
         """Check that every scripted model has an answer to every prompt."""
@@ -164,6 +205,7 @@ class Checker:
         if adapter.trained_by is not None:
             if adapter.revision is not None:
                 self.fault((*path, "revision"), "an adapter trained by this suite has no revision.")
+            self._checkpoint(suite, (*path, "checkpoint"), adapter)
             if not self._known((*path, "trained_by"), adapter.trained_by, "training", "training step"):
                 return
             training = suite.training.get(adapter.trained_by)
@@ -173,13 +215,24 @@ class Checker:
                     f"'{model.prompt_format}' is not the form that '{adapter.trained_by}' trains with "
                     f"('{training.data.prompt_format}').",
                 )
+        elif adapter.checkpoint is not None:
+            self.fault((*path, "checkpoint"), "only an adapter trained by this suite has checkpoints.")
         elif adapter.path is not None:
             local = self._folder_or_hub((*path, "path"), adapter.path, "adapter_config.json")
             if local and adapter.revision is not None:
                 self.fault((*path, "revision"), "a local folder has no revision.")
 
+    def _checkpoint(self, suite: Suite, path: KeyPath, adapter: Adapter) -> None:
+        training = suite.training.get(str(adapter.trained_by))
+        if training is not None and adapter.checkpoint is not None and adapter.checkpoint not in training.checkpoints:
+            kept = ", ".join(map(str, training.checkpoints)) or "none"
+            self.fault(path, f"'{adapter.trained_by}' keeps no adapter of step {adapter.checkpoint} (it keeps {kept}).")
+
     def _training(self, suite: Suite, name: str, training: Training) -> None:
         path: KeyPath = ("training", name)
+        steps = training.trainer.max_steps
+        if steps is not None and any(step > steps for step in training.checkpoints):
+            self.fault((*path, "checkpoints"), f"the training ends after {steps} steps (trainer.max_steps).")
         self._training_data(path, training)
         self._trainer((*path, "trainer"), training.trainer)
         if not self._known((*path, "model"), training.model, "models", "model"):
@@ -189,7 +242,7 @@ class Checker:
             return
         if model.adapter is not None:
             self.fault((*path, "model"), f"'{training.model}' has an adapter; name the base model.")
-        backend = training.backend or model.backend
+        backend = training.backend or model.for_training().backend
         if backend == "scripted":
             self.fault((*path, "model"), f"'{training.model}' is scripted and cannot be trained.")
         if training.lora.use_gradient_checkpointing == "unsloth" and backend != "unsloth":
@@ -246,15 +299,19 @@ class Checker:
         throughput, precision = suite.performance.throughput, suite.performance.precision
         if throughput is not None:
             path: KeyPath = ("performance", "throughput")
-            tokens = throughput.prompt_tokens + throughput.new_tokens
+            tokens = max(point.prompt_tokens + point.new_tokens for point in throughput.grid())
+            grid = {"batch_sizes", "prompt_tokens", "new_tokens"} & throughput.model_fields_set
+            if throughput.points and grid:
+                self.fault((*path, min(grid)), "give either this or points.")
             named = [((*path, "models", index), name) for index, name in enumerate(throughput.models)]
             everyone = [(path, name) for name, model in suite.models.items() if model.backend != "scripted"]
             timed += [(key, name, tokens) for key, name in named or everyone]
         if precision is not None:
             path = ("performance", "precision")
             timed.append(((*path, "model"), precision.model, precision.prompt_tokens + precision.new_tokens))
-            if len(set(precision.dtypes)) < len(precision.dtypes):
-                self.fault((*path, "dtypes"), "a precision is named twice.")
+            self._precisions(path, precision)
+        if suite.performance.roofline and not timed:
+            self.fault(("performance", "roofline"), "there is nothing to show in it; time throughput or precision.")
         for key, name, tokens in timed:
             if not self._known(key, name, "models", "model") or name not in suite.models:
                 continue
@@ -266,6 +323,18 @@ class Checker:
             elif tokens > model.max_seq_length:
                 room = model.max_seq_length
                 self.fault(key, f"{tokens} tokens in and out are more than the {room} of model '{name}'.")
+
+    def _precisions(self, path: KeyPath, precision: Precision) -> None:
+        if precision.points and (precision.dtypes or precision.quantizations):
+            key = "dtypes" if precision.dtypes else "quantizations"
+            self.fault((*path, key), "give either this or points.")
+        for key in ("dtypes", "quantizations", "points"):
+            given = getattr(precision, key)
+            if len(set(given)) < len(given):
+                self.fault((*path, key), "a precision is named twice.")
+        if len(precision.grid("none")) < 2:
+            key = "points" if precision.points else "dtypes"
+            self.fault((*path, key) if key in precision.model_fields_set else path, "needs at least two precisions.")
 
     def _lm_eval(self, suite: Suite) -> None:
         section = suite.lm_eval

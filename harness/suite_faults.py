@@ -51,10 +51,9 @@ def real_path(data: Any, detail: ErrorDetails) -> KeyPath:
 
 
 def section_holding(path: KeyPath) -> KeyPath:
-    """The path up to its last key: a wrong item of a list makes the whole list wrong."""
-    while isinstance(path[-1], int):
-        path = path[:-1]
-    return path
+    """The path up to the first list on it: a wrong item, or something wrong in it, makes the whole list wrong."""
+    depth = next((depth for depth, part in enumerate(path) if isinstance(part, int)), len(path))
+    return path[:depth]
 
 
 def describe(path: KeyPath, details: list[ErrorDetails]) -> tuple[str, str | None] | None:
@@ -134,6 +133,8 @@ def _annotation(path: KeyPath) -> Any:
             annotation = field.annotation if field is not None else None
         elif typing.get_origin(annotation) is dict:
             annotation = typing.get_args(annotation)[1]
+        elif typing.get_origin(annotation) is tuple and isinstance(part, int):
+            annotation = typing.get_args(annotation)[0]
         else:
             return None
     return annotation

@@ -6,7 +6,7 @@ All faults of the suite and of the files it names are collected and raised toget
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.errors import Fault, InvalidInput
-from harness.prompts import read_all_prompts, read_taxonomy
-from harness.records import CategoryName, Prompt
+from harness.prompts import read_all_prompts, read_taxonomy, select_prompts
+from harness.records import CategoryName, Prompt, SweepPoint
 from harness.suite import Model, Suite
 from harness.suite_checks import Checker
 from harness.suite_faults import describe, keys_at, real_path, section_holding
@@ -32,13 +32,14 @@ from harness.suite_yaml import (
     parse_value,
     read_document,
 )
+from harness.sweep import expand_sweeps, nest_sweeps
 
 # What stands in for a required value that is missing or wrong, so that the rest can still be checked.
 _STAND_INS: dict[str, Value] = {
     "name": "unnamed",
-    "prompts": ["unnamed"],
     "models": {"unnamed": {}},
     "model": "unnamed",
+    "metric": "refusal",
     "data": {},
     "dtypes": ["float32", "bfloat16"],
 }
@@ -52,6 +53,7 @@ class LoadedSuite:
     file: Path
     prompts: tuple[Prompt, ...]
     categories: dict[str, CategoryName]
+    sweep: tuple[SweepPoint, ...] = ()
 
     def resolve(self, path: str) -> Path:
         """Absolute form of a file or folder named in the suite: relative ones count from the suite file."""
@@ -63,15 +65,18 @@ class LoadedSuite:
         return path if local is None else str(local)
 
 
-def load_suite(path: Path, overrides: Sequence[str] = ()) -> LoadedSuite:
+def load_suite(path: Path, overrides: Sequence[str] = (), baselines: Collection[str] | None = None) -> LoadedSuite:
     """Read and check a whole suite; raises one InvalidInput with every fault found.
 
-    An override is KEY=VALUE with a dotted key and a YAML value, e.g. `models.base.dtype=bfloat16`.
+    An override is KEY=VALUE with a dotted key and a YAML value, e.g. `models.base.dtype=bfloat16`. Gates may compare
+    with the saved runs that `baselines` names; None leaves that unchecked.
     """
     document = read_document(path)
+    nest_sweeps(document)
     for override in overrides:
         _apply_override(document, override)
-    suite, wrong = _validate(document)
+    sweep = expand_sweeps(document)
+    suite, wrong = validate_types(document)
     suite, unresolved = _inherit(document, suite)
     checker = Checker(document, path.parent, wrong, unresolved)
     checker.check(suite)
@@ -86,12 +91,18 @@ def load_suite(path: Path, overrides: Sequence[str] = ()) -> LoadedSuite:
     found = [file for file in dict.fromkeys(files) if file is not None]
     prompts, prompt_faults = read_all_prompts(found, categories or None)
     checker.scripts(suite, prompts)
+    if not prompt_faults and None not in files:
+        checker.gates(suite, prompts, baselines)
     faults = document.faults + faults + prompt_faults
     if faults:
         raise InvalidInput(sorted(faults, key=_reading_order))
     unnamed = {prompt.category: _unnamed_category(prompt.category) for prompt in prompts}
     return LoadedSuite(
-        suite, path, tuple(prompts), categories | {k: v for k, v in unnamed.items() if k not in categories}
+        suite=suite,
+        file=path,
+        prompts=select_prompts(prompts, suite.prompt_limit),
+        categories=categories | {k: v for k, v in unnamed.items() if k not in categories},
+        sweep=sweep,
     )
 
 
@@ -149,7 +160,7 @@ def _from_here(value: Value, parts: list[str]) -> Value:
     return value
 
 
-def _validate(document: Document) -> tuple[Suite, set[KeyPath]]:
+def validate_types(document: Document) -> tuple[Suite, set[KeyPath]]:
     """The suite, with wrong values replaced by their defaults, and the key paths that were wrong."""
     data = json.loads(json.dumps(document.data))
     wrong: set[KeyPath] = set()
@@ -172,7 +183,8 @@ def _validate(document: Document) -> tuple[Suite, set[KeyPath]]:
 
 def _replace(data: dict[str, Any], path: KeyPath) -> None:
     """Take out the value at a path; where a required one is missing, put a stand-in or take out its section."""
-    *outer, last = section_holding(path)
+    holder = section_holding(path)
+    *outer, last = holder
     values = data
     for part in outer:
         if part not in values:
@@ -180,6 +192,8 @@ def _replace(data: dict[str, Any], path: KeyPath) -> None:
         values = values[part]
     if last in values:
         del values[last]
+    elif holder != path:
+        return  # another fault of the same list has taken it out
     elif last in _STAND_INS:
         values[str(last)] = _STAND_INS[str(last)]
     else:

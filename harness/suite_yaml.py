@@ -37,11 +37,22 @@ class Place:
 
 @dataclass
 class Document:
-    """A YAML file whose top is a mapping. `places` has every key path; `faults` collects what is wrong so far."""
+    """A YAML file whose top is a mapping. `places` has every key path; `faults` collects what is wrong so far.
+
+    `origins` maps key paths that a sweep made to those that the user wrote, which faults name.
+    """
 
     data: dict[str, Value]
     places: dict[KeyPath, Place]
     faults: list[Fault] = field(default_factory=list)
+    origins: dict[KeyPath, KeyPath] = field(default_factory=dict)
+
+    def written(self, path: KeyPath) -> KeyPath:
+        """The key path as the user wrote it."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.origins:
+                return (*self.origins[path[:length]], *path[length:])
+        return path
 
     def place(self, path: KeyPath) -> Place:
         """Place of the key path, or of the nearest enclosing one that was written down."""
@@ -57,6 +68,7 @@ class Document:
 
     def add_fault(self, path: KeyPath, problem: str, nearest: str | None = None) -> None:
         """Note that something is wrong with the value at this key path."""
+        path = self.written(path)
         place = self.place(path)
         fault = Fault(place.file, place.line, dotted(path), problem, nearest)
         if fault not in self.faults:

@@ -15,12 +15,14 @@ from harness.records import (
     Event,
     Evidence,
     Expected,
+    GateReport,
     GradingPass,
     LoadedModel,
     Measurement,
     Prompt,
     Record,
     RunHeader,
+    Scalar,
     TrainingResult,
     TrainingStep,
     Verdict,
@@ -28,6 +30,9 @@ from harness.records import (
 
 Group = Literal["harmful", "lookalike", "general"]
 """harmful: expected 'refuse'. lookalike: expected 'comply' with a harmful twin. general: the other harmless ones."""
+
+SweepMeasure = Literal["harmful", "lookalike", "general", "ability"]
+"""Shares that settings of a sweep are compared in: refusals of a group of prompts, or questions answered right."""
 
 
 class Interval(Record):
@@ -193,7 +198,7 @@ class GraderComparison(Record):
     """All graders of one run side by side. Graders are named 'grader@version', each by its newest version.
 
     `pairs`, `groups` and `disagreements` leave out the vote of the judges against its own voters; `passes` are those
-    that asked a server, with what they cost.
+    that asked a server, with what they cost. `regraded` are the (earlier, later) versions that `flips` compares.
     """
 
     graders: tuple[str, ...]
@@ -202,6 +207,7 @@ class GraderComparison(Record):
     groups: tuple[GroupAgreement, ...]
     disagreements: tuple[Disagreement, ...]
     flips: tuple[LabelFlip, ...]
+    regraded: tuple[tuple[str, str], ...] = ()
     passes: tuple[GradingPass, ...]
 
 
@@ -239,6 +245,76 @@ class AbilityChange(Record):
     p_value: float | None
 
 
+class SettingRate(Record):
+    """One measure of one setting: the mean of its seeds' shares over the n prompts that all of them decided.
+
+    The interval is for seeds and prompts not tried; with one seed it is Wilson's, for prompts alone.
+    """
+
+    measure: SweepMeasure
+    n: int
+    value: float
+    interval: Interval
+    by_seed: tuple[float, ...]
+
+
+class SweepSetting(Record):
+    """Models that differ in their seeds alone, or a single model outside the sweep (without `values`)."""
+
+    name: str
+    swept: str
+    values: dict[str, Scalar]
+    models: tuple[str, ...]
+    trained: bool = Field(description="its adapter was trained by the suite, so that another seed gives another model")
+    rates: tuple[SettingRate, ...]
+
+
+class SettingDifference(Record):
+    """First minus second on the n prompts that all their seeds decided; `adjusted` is Holm's over the whole sweep."""
+
+    measure: SweepMeasure
+    first: str
+    second: str
+    n: int
+    difference: float
+    interval: Interval
+    p_value: float
+    adjusted: float
+
+
+class SweepSummary(Record):
+    """The settings of a sweep, and the tests of those that differ in one key or are baseline and model."""
+
+    settings: tuple[SweepSetting, ...]
+    differences: tuple[SettingDifference, ...]
+    ability_tasks: tuple[str, ...] = Field(description="'task (metric)' whose questions make up the measure 'ability'")
+
+
+class PrecisionFlips(Record):
+    """One model's answers in one precision against those in the reference precision, to the same prompts.
+
+    `repeat` 1 of the reference itself shows what differs without a change of precision. Positions count tokens of the
+    answers' text from 0, for the answers that differ. `gained` and `lost` are refusals; p is exact McNemar's.
+    """
+
+    model: str
+    dtype: str
+    quantization: str
+    repeat: int
+    reference_dtype: str
+    reference_quantization: str
+    equal: Rate
+    first_differences: tuple[int, ...]
+    verdict_flips: Rate
+    changes: dict[str, int] = Field(description="'verdict → verdict' -> answers")
+    refusals: int
+    gained: int
+    lost: int
+    difference: float | None
+    interval: Interval | None
+    p_value: float | None
+
+
 class Summary(Record):
     """Everything the page shows, computed from a run folder alone."""
 
@@ -247,6 +323,7 @@ class Summary(Record):
     confidence: float
     complete: bool
     demonstration: bool = False
+    random_weights: tuple[str, ...] = Field((), description="models whose weights were made from a seed")
     models: tuple[str, ...]
     baselines: dict[str, str]
     categories: dict[str, CategoryName]
@@ -261,4 +338,7 @@ class Summary(Record):
     contamination: ContaminationReport | None = None
     abilities: tuple[AbilityScore, ...] = ()
     ability_changes: tuple[AbilityChange, ...] = ()
+    precision_flips: tuple[PrecisionFlips, ...] = ()
+    sweep: SweepSummary | None = None
     seconds_by_job: dict[str, float]
+    gates: GateReport | None = None

@@ -38,7 +38,8 @@ def _failed(error: HarnessError) -> Failed:
 
 
 def _precision_left_out(order: WorkOrder, error: NotAvailable) -> Records:
-    message = f"{order.model.dtype} was left out of the precision study: {error.message}"
+    stored = "" if order.model.quantization == "none" else f" with {order.model.quantization} weights"
+    message = f"{order.model.dtype}{stored} was left out of the precision study: {error.message}"
     return Records(records=(Event(job_id=order.job.id, level="info", code="precision_left_out", message=message),))
 
 
@@ -49,9 +50,26 @@ def _do(order: WorkOrder, send: Send) -> None:
 
             generate(order, send)
         case "throughput":
+            if order.served:
+                from harness.workloads.served_throughput import measure_served_throughput
+
+                measure_served_throughput(order, send)
+                return
             from harness.workloads.throughput import measure_throughput
 
             measure_throughput(order, send)
+        case "make_weights":
+            from harness.workloads.make_weights import make_weights
+
+            make_weights(order, send)
+        case "ceilings":
+            from harness.workloads.ceilings import measure_ceilings
+
+            measure_ceilings(order, send)
+        case "precision_answers":
+            from harness.workloads.precision_answers import answer_in_precision
+
+            answer_in_precision(order, send)
         case "train":
             from harness.workloads.train import train
 

@@ -83,7 +83,9 @@ def result(folder: Path) -> TrainingResult:
     figures: dict[str, Any] = dict.fromkeys(TrainingResult.model_fields, 1)
     texts = dict.fromkeys(("job_id", "training", "device_name", "memory_method"), "x")
     named = {"adapter_hash": adapter_hash(folder), "adapter_folder": "elsewhere", "kind": "training_result"}
-    return TrainingResult.model_validate({**figures, **texts, **named, "settings": {}, "substitutions": {}})
+    return TrainingResult.model_validate(
+        {**figures, **texts, **named, "settings": {}, "substitutions": {}, "checkpoints": {}}
+    )
 
 
 def make_entry(results: Path) -> Path:

@@ -42,6 +42,6 @@ def test_a_log_names_every_job_and_how_long_it_took() -> None:
     out = io.StringIO()
     with Screen(Console(file=out)) as screen:
         screen.start_job(1, 3, Job(id="generate-base-1", kind="generate", model="base"))
-        screen.progress(1, 2, "answers")
-        screen.end_job(1.25)
-    assert out.getvalue() == "[1/3] answers of base\n      done in 1.2 s\n"
+        screen.progress("generate-base-1", 1, 2, "answers")
+        screen.end_job("generate-base-1", 1.25)
+    assert out.getvalue() == "[1/3] answers of base\n[1/3] answers of base: done in 1.2 s\n"

@@ -14,7 +14,10 @@ from harness.suite import Sampling
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer as the model gave it, or the `error` of a request that failed. Token counts are without padding."""
+    """One answer as the model gave it, or the `error` of a request that failed. Token counts are without padding.
+
+    `may_pass` says of an error that asking again later can help, as with a server that was busy.
+    """
 
     rendered_prompt: str
     text: str
@@ -22,6 +25,7 @@ class Answer:
     prompt_tokens: int
     new_tokens: int
     error: str | None = None
+    may_pass: bool = False
 
 
 @dataclass(frozen=True)

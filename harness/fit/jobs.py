@@ -87,7 +87,6 @@ class _Jobs:
             dtype=model.dtype,
             quantization=model.quantization,
             attention=model.attention,
-            gpu_bytes=self.gpu.usable_bytes if self.gpu else None,
         )
         return replace(start, **more)  # type: ignore[arg-type]
 

@@ -28,7 +28,7 @@ def test_points_are_judged_by_their_reserved_memory(tmp_path: Path, factor: floa
         points.append({**point, "status": "measured", "peak_reserved_bytes": round(reserved * factor)})
     points.append({**asdict(MATRIX[2]), "status": "not measured", "reason": "no time"})
     (tmp_path / "training.json").write_text(json.dumps({"points": points}), encoding="utf-8")
-    command = [sys.executable, "-m", "tests.gpu.check_fit", str(tmp_path / "training.json"), "--gpu-gib", "100"]
+    command = [sys.executable, "-m", "tests.gpu.check_fit", str(tmp_path / "training.json")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
     assert done.returncode == status, done.stderr
     assert verdict in done.stdout

@@ -212,7 +212,11 @@ def test_flips_are_counted_by_verdicts_and_listed(summary: Summary) -> None:
     same = sum((flip.earlier_verdict, flip.later_verdict) == (old, new) for flip in flips)
     assert ["lexicon", "00ff00 → a1b2c3", f"{old} → {new}", str(same)] in counted
     assert "No answer was judged differently." in Page(render_report(with_comparison(summary, disagreements=()))).text
-    assert "Verdicts changed between versions" not in render_report(with_comparison(summary, flips=()))
+    unchanged = Page(render_report(with_comparison(summary, flips=()))).text
+    assert "Verdicts changed between versions" in unchanged
+    assert "No label changed." in unchanged
+    once = render_report(with_comparison(summary, flips=(), regraded=()))
+    assert "Verdicts changed between versions" not in once
 
 
 def test_repeats_are_named_where_there_are_several() -> None:

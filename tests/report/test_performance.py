@@ -7,10 +7,11 @@ import re
 import pytest
 from markupsafe import Markup
 
-from harness.records import Measurement, Scalar
+from harness.records import Event, Job, Measurement, Scalar
 from harness.report import performance, precision
 from harness.report.lookup import Lookup
 from harness.report.page import render_report
+from harness.summary import Interval, PrecisionFlips, Rate
 from tests.report.factory import make_summary
 from tests.report.reading import Page
 
@@ -75,8 +76,9 @@ def test_precisions_are_ratios_of_medians_to_float32() -> None:
     found = lookup(
         timed("bfloat16", 3.0, 3.0, 3.3), timed("float32", 2.0, 2.0, 9.0), timed("float16", 8.0, why="emulated")
     )
-    table = precision.precision_table(found)
-    assert table is not None
+    view = precision.precision_view(found)
+    assert view is not None
+    table = view.table
     assert [column.en for column in table.columns] == ["Measurement", "float32", "bfloat16", "float16"]
     cells = [text(cell.content) for cell in table.rows[0]]
     assert "lower is better" in cells[0]
@@ -93,9 +95,9 @@ def test_different_work_is_not_put_into_one_precision_row() -> None:
         conditions: dict[str, Scalar] = {"study": "precision", "dtype": dtype, "batch_size": batch}
         return measurement("generate_seconds", (1.0,), conditions=conditions)
 
-    table = precision.precision_table(lookup(timed("float32", 4), timed("bfloat16", 8)))
-    assert table is not None
-    assert len(table.rows) == 2
+    view = precision.precision_view(lookup(timed("float32", 4), timed("bfloat16", 8)))
+    assert view is not None
+    assert len(view.table.rows) == 2
 
 
 def test_loading_is_one_series_whatever_batch_followed() -> None:
@@ -140,3 +142,126 @@ def test_a_plot_is_drawn_where_several_batches_were_measured(batches: tuple[int,
         *(measurement("decode_tokens_per_second", (1.0,), conditions={"batch_size": batch}) for batch in batches)
     )
     assert ('class="plot"' in render_report(found.summary).split('id="performance"')[1]) is drawn
+
+
+def sweep(name: str = "decode_tokens_per_second") -> list[Measurement]:
+    return [
+        measurement(name, (float(batch * length),), conditions={"batch_size": batch, "prompt_tokens": length})
+        for batch in (1, 8, 64)
+        for length in (128, 1024)
+    ]
+
+
+def test_a_sweep_of_lengths_is_a_line_for_each_with_its_fastest_batch() -> None:
+    section = performance.sections(lookup(*sweep()))[0]
+    lines = performance.batch_lines(section)
+    assert [sorted(line) for line in lines.values()] == [[1, 8, 64]] * 2
+    assert list(lines) == ["base · 128→–", "base · 1024→–"]
+    assert [(batch, value) for _, batch, value in section.fastest()] == [
+        (64, "8,192 tokens/s"),
+        (64, "65,536 tokens/s"),
+    ]
+    assert performance.sections(lookup(*sweep("time_to_first_token_seconds")))[0].fastest() == ()
+
+
+def test_time_to_first_token_has_percentiles_from_raw_values_as_numpy_has() -> None:
+    import numpy
+
+    values = tuple(0.001 * (i * 37 % 101) for i in range(101))
+    for rank in (50, 90, 99):
+        assert performance.percentile(values, rank) == pytest.approx(float(numpy.percentile(values, rank)))
+    section = performance.sections(lookup(measurement("time_to_first_token_seconds", values)))[0]
+    shown = text(section.table.rows[0][1].content)
+    assert "50 ms" in shown and "p90 90 ms" in shown and "p99 99 ms" in shown
+
+
+def test_foreign_processes_are_told_in_both_languages() -> None:
+    event = Event(job_id="j", level="warning", code="foreign_gpu_processes", message="Two others, 3.0 GiB.")
+    found = make_summary(
+        pairs_per_category=1, general=2, measurements=(measurement("load_seconds", (1.0,)),), events=(event, event)
+    )
+    html = render_report(found)
+    section = html.split('id="performance"')[1].split("</section>")[0]
+    assert section.count("Two others, 3.0 GiB.") == 1
+    assert "다른 프로세스" in section and "must not be compared" in section
+
+
+def in_precision(name: str, dtype: str, quantization: str, *values: float, phase: str = "generate") -> Measurement:
+    conditions = {"study": "precision", "dtype": dtype, "quantization": quantization}
+    return measurement(name, values, conditions=conditions, phase=phase)
+
+
+def test_quantizations_are_columns_of_their_own_and_the_suites_first_is_the_reference() -> None:
+    found = lookup(
+        in_precision("generate_seconds", "float32", "none", 8.0),
+        in_precision("generate_seconds", "bfloat16", "4bit", 6.0),
+        in_precision("generate_seconds", "bfloat16", "none", 4.0),
+    )
+    jobs = tuple(
+        Job(
+            id=f"j{number}",
+            kind="throughput",
+            model="base",
+            parameters={"study": "precision", "dtype": dtype, "quantization": how},
+        )
+        for number, (dtype, how) in enumerate([("bfloat16", "none"), ("bfloat16", "4bit"), ("float32", "none")])
+    )
+    header = found.summary.header.model_copy(update={"jobs": jobs})
+    view = precision.precision_view(Lookup(found.summary.model_copy(update={"header": header})))
+    assert view is not None
+    assert [column.en for column in view.table.columns[1:]] == ["bfloat16", "bfloat16 · 4bit", "float32"]
+    assert "reference" in text(view.table.rows[0][1].content)
+    assert "× 1.50" in text(view.table.rows[0][2].content)
+    assert "× 2.00" in text(view.table.rows[0][3].content)
+
+
+def test_losses_are_compared_step_by_step_with_the_reference() -> None:
+    found = lookup(
+        in_precision("training_loss", "float32", "none", 4.0, 3.0, 2.0, phase="train"),
+        in_precision("training_loss", "bfloat16", "none", 4.1, 2.8, 2.0, phase="train"),
+        in_precision("training_loss", "float16", "none", float("nan"), 3.0, 2.5, phase="train"),
+    )
+    view = precision.precision_view(found)
+    assert view is not None and view.losses is not None
+    reference, bfloat16, float16 = view.losses.table.rows
+    assert [text(entry.content) for entry in reference[:3]] == ["float32", "2.0000", "reference"]
+    assert bfloat16[2].sort == pytest.approx(0.1) and bfloat16[3].sort == pytest.approx(0.2)
+    assert float16[2].sort == pytest.approx(0.25) and float16[3].sort == pytest.approx(0.5)  # its lost step left out
+    page = Page(render_report(found.summary))
+    assert any(link.get("href") == "#precision" for link in page.attributes("a"))
+
+
+def test_flips_are_shown_with_their_interval_and_exact_test() -> None:
+    rate = Rate(count=96, n=100, value=0.96, interval=Interval(low=0.9, high=0.985))
+    flips = PrecisionFlips(
+        model="base",
+        dtype="float16",
+        quantization="4bit",
+        repeat=0,
+        reference_dtype="bfloat16",
+        reference_quantization="none",
+        equal=rate,
+        first_differences=(0, 9, 19),
+        verdict_flips=Rate(count=3, n=100, value=0.03, interval=Interval(low=0.01, high=0.085)),
+        changes={"refusal → compliance": 2, "compliance → refusal": 1},
+        refusals=50,
+        gained=1,
+        lost=2,
+        difference=-0.01,
+        interval=Interval(low=-0.05, high=0.03),
+        p_value=1.0,
+    )
+    summary = make_summary(pairs_per_category=1, general=2, measurements=()).model_copy(
+        update={"precision_flips": (flips,)}
+    )
+    shown = text(render_report(summary).split('id="precision"')[1].split("</section>")[0])
+    for expected in (
+        "float16 · 4bit",
+        "96.0%",
+        "[90.0, 98.5]",
+        "refusal → compliance 2",
+        "1 gained, 2 lost",
+        "p = 1.000",
+    ):
+        assert expected in shown.replace("\N{NO-BREAK SPACE}", " "), expected
+    assert "10" in shown  # the median of the 1st, 10th and 20th token
