@@ -27,7 +27,6 @@ REPORTED_PACKAGES = (
     "vllm",
     "bitsandbytes",
     "lm_eval",
-    "kiwipiepy",
 )
 
 

@@ -25,7 +25,7 @@ training:
     model: base
     data: {path: rows.jsonl}
     trainer: {max_steps: 4, optim: adamw_torch}
-sampling: {batch_size: 4}
+sampling: {batch_size: 4, engine: plain}
 performance:
   throughput: {batch_sizes: [1, 2]}
   precision: {model: base, dtypes: [float32, bfloat16]}
@@ -70,10 +70,11 @@ def plan(suite: Path, *overrides: str) -> Plan:
 
 def ids(suite: Path, *overrides: str) -> dict[str, str]:
     """Job ids by what the job is."""
-    return {
-        " ".join(map(str, (job.kind, job.model, *job.parameters.values()))): job.id
-        for job in plan(suite, *overrides).jobs
-    }
+    found = {}
+    for job in plan(suite, *overrides).jobs:
+        values = (value for name, value in job.parameters.items() if name != "engine")
+        found[" ".join(map(str, (job.kind, job.model, *values)))] = job.id
+    return found
 
 
 def test_training_comes_first_and_the_tuned_model_waits_for_it(suite: Path) -> None:
@@ -81,6 +82,16 @@ def test_training_comes_first_and_the_tuned_model_waits_for_it(suite: Path) -> N
     assert [job.kind for job in jobs[:3]] == ["train", "generate", "generate"]
     assert all(job.needs == ((jobs[0].id,) if job.model == "tuned" else ()) for job in jobs)
     assert len({job.id for job in jobs}) == len(jobs)
+
+
+def test_an_engine_answers_for_base_and_tuned_in_one_job(suite: Path) -> None:
+    training, shared, *others = plan(suite, "sampling.engine=fast").jobs
+    assert (shared.model, shared.partners, shared.needs) == ("base", ("tuned",), (training.id,))
+    assert "generate" not in {job.kind for job in others}
+    for override in ("training.lora.lora.r=8", "sampling.max_new_tokens=7", "sampling.engine=vllm"):
+        assert plan(suite, "sampling.engine=fast", override).jobs[1].id != shared.id
+    merged = plan(suite, "sampling.engine=fast", "models.tuned.adapter.mode=merged").jobs
+    assert [(job.model, job.partners) for job in merged if job.kind == "generate"] == [("base", ()), ("tuned", ())]
 
 
 def test_the_same_suite_gives_the_same_plan_wherever_it_lies(suite: Path, tmp_path: Path) -> None:

@@ -99,11 +99,12 @@ def run(suite: Path, *options: str, verb: str = "run") -> subprocess.CompletedPr
 
 
 def answers(page: Path) -> dict[str, list[dict[str, Any]]]:
-    """Each generation job's answers, in the order of its file."""
+    """Each generation job's answers, in the order of its batches: an engine may finish a later one first."""
     found = {}
     for path in sorted(page.parent.glob("jobs/generate-*/records.jsonl")):
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        found[path.parent.name] = [record for record in records if record["kind"] == "generation"]
+        generations = [record for record in records if record["kind"] == "generation"]
+        found[path.parent.name] = sorted(generations, key=lambda record: record["batch"])
     return found
 
 

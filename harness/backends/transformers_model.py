@@ -122,7 +122,7 @@ class TransformersModel:
     ) -> list[list[int]]:
         """Return each row's new tokens, padded behind its end token."""
         torch.manual_seed(seed)
-        with _out_of_memory_named(), torch.inference_mode():
+        with out_of_memory_named(), torch.inference_mode():
             sequences = self.model.generate(
                 **encoded,
                 **_decoding(sampling),
@@ -138,7 +138,7 @@ class TransformersModel:
         vocabulary = self.model.get_input_embeddings().num_embeddings
         ids = torch.randint(0, vocabulary, (batch_size, prompt_tokens), generator=generator).to(self.device)
         clock = _Clock()
-        with _out_of_memory_named(), torch.inference_mode():
+        with out_of_memory_named(), torch.inference_mode():
             if self.device == "cuda":
                 torch.cuda.synchronize()
             start = time.perf_counter()
@@ -252,7 +252,7 @@ def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
 
 
 @contextlib.contextmanager
-def _out_of_memory_named() -> Iterator[None]:
+def out_of_memory_named() -> Iterator[None]:
     """Raise OutOfMemory for what CUDA and the CPU allocator each say in their own way."""
     try:
         yield

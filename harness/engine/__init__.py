@@ -19,10 +19,14 @@ from harness.suite import Sampling
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt for one of the order's models: 0 is the order's own, then its partners in their order."""
+    """A prompt for one of the order's models: 0 is the order's own, then its partners in their order.
+
+    `draw` seeds what is drawn for it at a temperature above 0, so that an answer is the same whatever runs beside it.
+    """
 
     prompt: str
     variant: int = 0
+    draw: int = 0
 
 
 class Engine(Protocol):
@@ -31,7 +35,7 @@ class Engine(Protocol):
     def describe(self) -> tuple[LoadedModel, ...]:
         """Say what was really loaded, one entry for each of the order's models."""
 
-    def answers(self, requests: Sequence[Request], sampling: Sampling, seed: int) -> Iterator[tuple[int, Answer]]:
+    def answers(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Answer]]:
         """Yield (index of the request, answer) as answers end, in any order."""
 
     def time_pass(self, batch_size: int, prompt_tokens: int, new_tokens: int) -> PassTimes:

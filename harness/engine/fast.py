@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,10 +15,11 @@ import torch
 from harness.backends import Answer, OutOfMemory, PassTimes
 from harness.backends.hf import load as load_model
 from harness.backends.proofs import next_token_logits
-from harness.backends.transformers_model import PROBE_PROMPTS, TransformersModel
+from harness.backends.transformers_model import PROBE_PROMPTS, TransformersModel, out_of_memory_named
 from harness.engine import EngineUnsuited, Request
 from harness.engine.fusing import fuse_norms
 from harness.engine.joint_linear import RowPlan, Span, join_linears
+from harness.engine.serving import Row, Waiter, Waiting, serve
 from harness.engine.slots import SlotCache, use_slot_attention
 from harness.engine.stepper import WINDOW_STEP, Stepper
 from harness.orders import WorkOrder
@@ -34,13 +34,6 @@ reads another's keys, or the wrong adapter, is off by about its whole norm."""
 AUTO_SLOTS = 256
 """Rows held at once where the suite leaves the batch size open and memory allows (docs/performance.md)."""
 SHARE_OF_FREE_MEMORY = 0.8
-ANSWERS_A_STEP = 4
-"""Answers handed on while the GPU makes a step: what their receiver does with them must not take longer than that."""
-REFILL_SHARE = 8
-"""Wait until one row in so many is free before prompts are read: reading one takes as long as reading several."""
-STEPS_AHEAD = 2
-"""Steps that the host records ahead of what it knows, so that the GPU never waits for it. An ended row runs on for so
-many steps."""
 
 
 def load(order: WorkOrder) -> FastEngine:
@@ -48,15 +41,6 @@ def load(order: WorkOrder) -> FastEngine:
     if order.model.quantization != "none":
         raise EngineUnsuited(f"its weights are quantized ({order.model.quantization})")
     return FastEngine(load_model(order))
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A request in a slot: its index, prompt tokens, and the number of the step before its first."""
-
-    index: int
-    prompt_tokens: int
-    since: int
 
 
 class FastEngine:
@@ -116,44 +100,50 @@ class FastEngine:
                 f"its logits are {self.logit_distance:.2g} off the plain path's (allowed {allowed:.2g})"
             )
 
-    def answers(self, requests: Sequence[Request], sampling: Sampling, seed: int) -> Iterator[tuple[int, Answer]]:
-        """Answer all requests; see `harness.engine.Engine`. A prompt too long for the model fails alone."""
-        room = self.loaded.order.model.max_seq_length - sampling.max_new_tokens
-        waiting: dict[int, deque[tuple[int, list[int]]]] = {}
-        ids = self.loaded.texts.token_ids([request.prompt for request in requests])
-        for index, (request, tokens) in enumerate(zip(requests, ids, strict=True)):
-            if len(tokens) > room:
-                yield index, self.loaded.texts.too_long(request.prompt, len(tokens), room)
-            else:
-                waiting.setdefault(request.variant, deque()).append((index, tokens))
-        if waiting:
-            torch.manual_seed(seed)
-            stepper, slots = self._room_for(waiting, sampling)
-            started_with = stepper.warmup_seconds
-            for row, tokens in _serve(stepper, waiting, slots):
-                yield row.index, self.loaded.texts.as_answer(requests[row.index].prompt, tokens, row.prompt_tokens)
-            self._warmup += stepper.warmup_seconds - started_with
+    def answers(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Answer]]:
+        """Answer all requests; see `harness.engine.Engine`. A prompt too long for the model fails alone.
 
-    def _room_for(
-        self, waiting: dict[int, deque[tuple[int, list[int]]]], sampling: Sampling
-    ) -> tuple[Stepper, dict[int, range]]:
-        """Make as many slots as the batch size and the memory allow, an equal share for every model."""
-        longest = max(len(tokens) for queue in waiting.values() for _, tokens in queue) + sampling.max_new_tokens
-        wanted = AUTO_SLOTS if sampling.batch_size == "auto" else sampling.batch_size
-        each = max(1, min(wanted // len(waiting), max(map(len, waiting.values()))))
+        Where memory runs out, the rest goes on with half the rows. OutOfMemory if one row a model is too many.
+        """
+        texts = self.loaded.texts
+        room = self.loaded.order.model.max_seq_length - sampling.max_new_tokens
+        left: dict[int, list[int]] = {}
+        for index, tokens in enumerate(texts.token_ids([request.prompt for request in requests])):
+            if len(tokens) > room:
+                yield index, texts.too_long(requests[index].prompt, len(tokens), room)
+            else:
+                left[index] = tokens
+        rows = AUTO_SLOTS if sampling.batch_size == "auto" else sampling.batch_size
+        while left:
+            waiting: Waiting = {}
+            for index, tokens in left.items():
+                request = requests[index]
+                waiting.setdefault(request.variant, deque()).append(Waiter(index, tokens, request.draw))
+            each = self._rows_for_each(waiting, rows, sampling)
+            try:
+                with out_of_memory_named():
+                    for row, written in self._serve(waiting, each, sampling):
+                        del left[row.index]
+                        yield row.index, texts.as_answer(requests[row.index].prompt, written, row.prompt_tokens)
+            except OutOfMemory:
+                if each == 1:
+                    raise
+                rows = each * len(waiting) // 2
+
+    def _serve(self, waiting: Waiting, each: int, sampling: Sampling) -> Iterator[tuple[Row, list[int]]]:
+        spans = {variant: (place * each, (place + 1) * each) for place, variant in enumerate(sorted(waiting))}
+        stepper = self._stepper(each * len(waiting), _longest(waiting, sampling), spans, sampling)
+        yield from serve(stepper, waiting, {variant: range(*span) for variant, span in spans.items()})
+        self._warmup += stepper.warmup_seconds
+
+    def _rows_for_each(self, waiting: Waiting, rows: int, sampling: Sampling) -> int:
+        """Return how many rows each model gets: no more than asked for, than it has prompts, than memory holds."""
+        each = max(1, min(rows // len(waiting), max(map(len, waiting.values()))))
         if self.device == "cuda":
             free = torch.cuda.mem_get_info()[0] * SHARE_OF_FREE_MEMORY
-            each = max(1, min(each, int(free / self._bytes_of_a_slot(longest)) // len(waiting)))
-        while True:
-            spans = {variant: (place * each, (place + 1) * each) for place, variant in enumerate(sorted(waiting))}
-            try:
-                stepper = self._stepper(each * len(waiting), longest, spans, sampling)
-            except torch.OutOfMemoryError as error:
-                if each == 1:
-                    raise OutOfMemory(str(error)) from error
-                each //= 2
-            else:
-                return stepper, {number: range(*span) for number, span in spans.items()}
+            fitting = int(free / self._bytes_of_a_slot(_longest(waiting, sampling)))
+            each = max(1, min(each, fitting // len(waiting)))
+        return each
 
     def _bytes_of_a_slot(self, longest: int) -> int:
         probe = SlotCache(self.model.config, 1, WINDOW_STEP, self.model.dtype, self.device)
@@ -191,94 +181,13 @@ class FastEngine:
         return times
 
 
+def _longest(waiting: Waiting, sampling: Sampling) -> int:
+    return max(len(one.tokens) for queue in waiting.values() for one in queue) + sampling.max_new_tokens
+
+
 def _distance(some: torch.Tensor, others: torch.Tensor) -> float:
     """Return the largest distance of a row from its other, as a share of the other's norm."""
     return float(((some - others).norm(dim=-1) / others.norm(dim=-1)).max())
-
-
-def _serve(
-    stepper: Stepper, waiting: dict[int, deque[tuple[int, list[int]]]], slots: dict[int, range]
-) -> Iterator[tuple[_Row, list[int]]]:
-    """Keep the slots filled until nothing waits; yield each request with its tokens as it ends."""
-    busy: dict[int, _Row] = {}
-    news = _News(stepper)
-    number = 0
-    done: deque[tuple[_Row, list[int]]] = deque()
-    while busy or any(waiting.values()):
-        _refill(stepper, waiting, slots, busy, number)
-        longest = max(row.prompt_tokens + number - row.since for row in busy.values())
-        with torch.inference_mode():
-            stepper.step(longest)
-        for _ in range(min(len(done), ANSWERS_A_STEP)):
-            yield done.popleft()
-        number += 1
-        news.ask(number)
-        ended = [slot for slot, row in busy.items() if news.has_ended(slot, row.since)]
-        done.extend((busy.pop(slot), tokens) for slot, tokens in zip(ended, _written(stepper, ended), strict=True))
-    yield from done
-
-
-def _refill(
-    stepper: Stepper,
-    waiting: dict[int, deque[tuple[int, list[int]]]],
-    slots: dict[int, range],
-    busy: dict[int, _Row],
-    number: int,
-) -> None:
-    free = {variant: [slot for slot in own if slot not in busy] for variant, own in slots.items()}
-    takers = {variant: min(len(own), len(waiting[variant])) for variant, own in free.items()}
-    if busy and sum(takers.values()) * REFILL_SHARE < sum(map(len, slots.values())):
-        return
-    chosen: list[int] = []
-    prompts: list[list[int]] = []
-    for variant, count in takers.items():
-        for slot in free[variant][:count]:
-            index, tokens = waiting[variant].popleft()
-            busy[slot] = _Row(index, len(tokens), number)
-            chosen.append(slot)
-            prompts.append(tokens)
-    if chosen:
-        with torch.inference_mode():
-            stepper.read_prompts(chosen, prompts)
-
-
-def _written(stepper: Stepper, slots: Sequence[int]) -> list[list[int]]:
-    if not slots:
-        return []
-    counts = stepper.counts[list(slots)].tolist()
-    written = stepper.written[list(slots)].tolist()
-    return [tokens[:count] for tokens, count in zip(written, counts, strict=True)]
-
-
-class _News:
-    """Which slots are still active, as of a few steps ago: asked for without waiting, read when it has come."""
-
-    def __init__(self, stepper: Stepper) -> None:
-        self.stepper = stepper
-        self.on_gpu = stepper.device.type == "cuda"
-        self.asked: deque[tuple[int, Any, torch.Tensor]] = deque()
-        self.known_at, self.active = 0, [True] * len(stepper.active)
-
-    def ask(self, number: int) -> None:
-        """Ask after step `number`, and read what was asked STEPS_AHEAD steps before (on a CPU: at once)."""
-        event = None
-        if self.on_gpu:
-            held = torch.empty(len(self.active), dtype=torch.bool, pin_memory=True)
-            held.copy_(self.stepper.active, non_blocking=True)
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record()
-        else:
-            held = self.stepper.active.clone()
-        self.asked.append((number, event, held))
-        if len(self.asked) > (STEPS_AHEAD if self.on_gpu else 0):
-            self.known_at, event, held = self.asked.popleft()
-            if event is not None:
-                event.synchronize()
-            self.active = held.tolist()
-
-    def has_ended(self, slot: int, since: int) -> bool:
-        """Say whether the row that has been in the slot since a step is known to have ended."""
-        return self.known_at > since and not self.active[slot]
 
 
 def _timed(stepper: Stepper, prompts: list[list[int]], new_tokens: int) -> PassTimes:

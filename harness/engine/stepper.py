@@ -46,20 +46,30 @@ class Stepper:
         self.active = torch.zeros(slots, dtype=torch.bool, device=self.device)
         # one place more than an answer has: an ended row goes on writing into its last place
         self.written = torch.zeros((slots, sampling.max_new_tokens + 1), dtype=torch.long, device=self.device)
+        self.uniforms = torch.zeros(self.written.shape, device=self.device)
         self.end_tokens = torch.tensor(list(end_tokens) or [-1], dtype=torch.long, device=self.device)
         self.logits = torch.empty(0)
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self.warmup_seconds = 0.0
 
-    def read_prompts(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> None:
+    def read_prompts(
+        self, slots: Sequence[int], prompts: Sequence[Sequence[int]], draws: Sequence[int] | None = None
+    ) -> None:
         """Give slots their prompts. All tokens but the last are read now; the last is the next step's input.
 
-        Slots are in ascending order. Rows are padded on the right, where causal attention never looks.
+        `draws` seed what is drawn for each prompt. Slots are in ascending order. Rows are padded on the right, where
+        causal attention never looks.
         """
         width = max(len(prompt) for prompt in prompts) - 1
+        if draws and self.sampling.temperature > 0:
+            numbers = torch.stack([self._numbers(draw) for draw in draws])
+            self.uniforms[slots_for(slots, str(self.device))] = numbers.to(self.device)
         at_once = max(1, PROMPT_TOKENS_AT_ONCE // max(1, width))
         for start in range(0, len(slots), at_once):
             self._read(slots[start : start + at_once], prompts[start : start + at_once])
+
+    def _numbers(self, draw: int) -> torch.Tensor:
+        return torch.rand(self.uniforms.shape[1], generator=torch.Generator().manual_seed(draw))
 
     def _read(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> None:
         width = max(len(prompt) for prompt in prompts) - 1
@@ -117,7 +127,8 @@ class Stepper:
         self.rows.spans = self.spans
         self.cache.decode(window)
         self.logits = self._forward(self.tokens[:, None], self.cache.positions[:, None])
-        chosen = choose(self.logits, self.sampling)
+        uniform = self.uniforms.gather(1, self.counts[:, None])[:, 0]
+        chosen = choose(self.logits, self.sampling, uniform)
         self.written.scatter_(1, self.counts[:, None], chosen[:, None])
         self.tokens.copy_(chosen)
         self.counts += self.active
@@ -134,17 +145,19 @@ class Stepper:
         return logits
 
 
-def choose(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+def choose(logits: torch.Tensor, sampling: Sampling, uniform: torch.Tensor) -> torch.Tensor:
     """Return a token per row: the likeliest at temperature 0, else one drawn from the nucleus of mass top_p.
 
-    Drawn by the exponential race: the token with the largest p / e, e ~ Exp(1), is token i with probability p_i
-    (Gumbel's trick); unlike a multinomial draw it needs no answer from the GPU.
+    `logits` are (rows, vocabulary), `uniform` one number of [0, 1) a row: the draw inverts the distribution function of
+    the tokens ordered by probability, so that a row's own number decides, whatever rows are beside it. The nucleus is
+    the smallest set of likeliest tokens whose mass reaches top_p (Holtzman et al. 2020, arXiv:1904.09751).
     """
     if sampling.temperature == 0:
         return logits.argmax(dim=-1)
-    probabilities = (logits / sampling.temperature).softmax(dim=-1)
-    if sampling.top_p < 1:
-        ordered, order = probabilities.sort(dim=-1, descending=True)
-        outside = ordered.cumsum(dim=-1) - ordered >= sampling.top_p
-        probabilities = torch.zeros_like(probabilities).scatter_(1, order, ordered.masked_fill(outside, 0.0))
-    return (probabilities / torch.empty_like(probabilities).exponential_(1.0)).argmax(dim=-1)
+    ordered, order = (logits / sampling.temperature).softmax(dim=-1).sort(dim=-1, descending=True)
+    reached = ordered.cumsum(dim=-1)
+    kept = ordered.masked_fill(reached - ordered >= sampling.top_p, 0.0)
+    reached = kept.cumsum(dim=-1)
+    place = (reached <= uniform[:, None] * reached[:, -1:]).sum(dim=-1, keepdim=True)
+    last = (kept > 0).sum(dim=-1, keepdim=True) - 1  # rounding must not lead out of the nucleus
+    return order.gather(1, torch.minimum(place, last))[:, 0]

@@ -144,7 +144,7 @@ class VllmEngine:
         variant = self.variants[number]
         return LoRARequest(variant.name, number + 1, variant.adapter_place) if variant.adapter_place else None
 
-    def answers(self, requests: Sequence[Request], sampling: Sampling, seed: int) -> Iterator[tuple[int, Answer]]:
+    def answers(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Answer]]:
         """Hand all requests to vLLM and yield answers as they end; see `harness.engine.Engine`."""
         from vllm import SamplingParams
 
@@ -160,7 +160,7 @@ class VllmEngine:
                 temperature=sampling.temperature,
                 max_tokens=sampling.max_new_tokens,
                 stop_token_ids=self.texts.end_tokens,
-                seed=None if sampling.temperature == 0 else seed + index,
+                seed=None if sampling.temperature == 0 else requests[index].draw,
                 detokenize=False,
                 **drawn,
             )

@@ -39,7 +39,7 @@ FRAGMENTATION = 0.08
 """What torch reserves beyond what it has given out, as a share of all that comes and goes."""
 CACHE_FRAGMENTATION = 0.25
 """The same for a cache that grows by a token at a time, each time in a new and larger block."""
-CONTEXT_BYTES = 550 << 20
+CONTEXT_BYTES = 700 << 20
 """CUDA context, kernels and libraries of a process, outside of torch's own memory."""
 
 

@@ -42,19 +42,23 @@ def answer_all(engine: Engine, order: WorkOrder, send: Send) -> None:
         for prompt_id in batch
         for variant in range(len(job.models))
     ]
-    requests = [Request(order.prompts[prompt_id], variant) for _, prompt_id, variant in wanted]
+    seed = order.sampling.seed + SEED_STRIDE * job.repeat
+    place = {prompt_id: number for number, prompt_id in enumerate(one for batch in job.batches for one in batch)}
+    requests = [
+        Request(order.prompts[prompt_id], variant, draw=seed + place[prompt_id]) for _, prompt_id, variant in wanted
+    ]
     total = sum(map(len, job.batches)) * len(job.models)
     done = total - len(wanted)
     send(Progress(done=done, total=total, unit="answers"))
-    collected: dict[int, list[Generation]] = {}
-    seed = order.sampling.seed + SEED_STRIDE * job.repeat
-    for index, answer in engine.answers(requests, order.sampling, seed):
+    collected: dict[int, dict[int, Generation]] = {}
+    for index, answer in engine.answers(requests, order.sampling):
         number, prompt_id, variant = wanted[index]
-        own = collected.setdefault(number, [])
+        own = collected.setdefault(number, {})
         done += 1
-        own.append(as_record(order, job.models[variant], number, prompt_id, answer))
+        own[index] = as_record(order, job.models[variant], number, prompt_id, answer)
         if order.stream:
             send(Streamed(prompt_id=prompt_id, text=answer.text, end=True))
         if len(own) == len(job.batches[number]) * len(job.models):
-            send(Records(records=tuple(collected.pop(number))))
+            del collected[number]
+            send(Records(records=tuple(own[one] for one in sorted(own))))  # in the batch's order, not as they ended
         send(Progress(done=done, total=total, unit="answers"))

@@ -1,6 +1,6 @@
 """Generation through the harness against lm-eval's `hf` model: same prompts, batch size, limit and machine, one run.
 
-    python -m tests.benchmarks.lm_eval_speed [--model FOLDER] [--adapter FOLDER] [--prompts 256] [--batch-size 32]
+    python -m tests.benchmarks.lm_eval_speed [--model FOLDER] [--adapter FOLDER] [--batch-size 32] [--engine fast]
 
 Both models are loaded by their own library and answer the shipped prompts greedily in alternating rounds, after one
 round that is not counted. Answers are compared as text: speed that changes answers would be worth nothing.
@@ -19,6 +19,7 @@ from unittest.mock import patch
 import torch
 
 from harness.backends import open_backend
+from harness.engine import open_engine
 from harness.plan import fixed_batches
 from harness.prompt_formats import render
 from harness.prompts import read_all_prompts, select_prompts
@@ -37,22 +38,27 @@ def timed(work: Callable[[], list[str]]) -> tuple[float, list[str]]:
 
 
 def harness_round(arguments: argparse.Namespace, prompts: Sequence[Any]) -> Callable[[], list[str]]:
-    """The harness's own job: batches as its plan lays them, through its backend, records made and sent."""
+    """The harness's own job: batches as its plan lays them, through its engine, records made and sent."""
     order = make_order(
         arguments.model,
         model=Model(path="model", prompt_format="alpaca_ko", dtype=arguments.dtype),
-        sampling=Sampling(max_new_tokens=arguments.max_new_tokens),
+        sampling=Sampling(max_new_tokens=arguments.max_new_tokens, batch_size=arguments.batch_size),
         batches=fixed_batches(prompts, arguments.batch_size),
         adapter=arguments.adapter,
+        parameters={"engine": arguments.engine},
     ).model_copy(update={"prompts": {prompt.id: prompt.text for prompt in prompts}})
-    backend = open_backend(order)
-    described = backend.describe()
+    loaded: Any
+    if arguments.engine == "plain":
+        loaded, opener = open_backend(order), "harness.workloads.generate.open_backend"
+    else:
+        loaded, opener = open_engine(order), "harness.workloads.generate_at_once.open_engine"
+    described = loaded.describe()
 
     def work() -> list[str]:
         inbox = Inbox()
         with (  # the model stays loaded between rounds, as lm-eval's does
-            patch("harness.workloads.generate.open_backend", return_value=backend),
-            patch.object(backend, "describe", return_value=described),
+            patch(opener, return_value=loaded),
+            patch.object(loaded, "describe", return_value=described),
         ):
             generate(order, inbox)
         answers = {record.prompt_id: record.text for record in inbox.records if record.kind == "generation"}
@@ -86,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=REPOSITORY / "harness/tiny_ko/model")
     parser.add_argument("--adapter", type=Path)
+    parser.add_argument("--engine", default="fast", choices=("plain", "fast", "vllm"))
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=32)

@@ -31,7 +31,7 @@ def bare_generate(backend: Any) -> int:
     prompts = backend.order.prompts
     count = 0
     for batch in BATCHES:
-        texts = [backend.render(prompts[prompt_id]) for prompt_id in batch]
+        texts = [backend.texts.render(prompts[prompt_id]) for prompt_id in batch]
         encoded = backend.tokenizer(texts, return_tensors="pt", padding=True)
         output = backend.model.generate(
             **encoded, max_new_tokens=SAMPLING.max_new_tokens, do_sample=False, eos_token_id=backend.end_tokens

@@ -148,6 +148,41 @@ def test_an_engine_that_mixes_rows_up_is_not_used(llama: Path, adapter: Path, mo
         open_engine(order(llama, "fast", adapter))
 
 
+def test_memory_that_runs_out_halves_the_rows_and_no_answer_is_lost(
+    llama: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.engine.stepper import Stepper
+
+    rows: list[int] = []
+    step = Stepper.step
+
+    def scarce(stepper: Stepper, longest: int) -> None:
+        rows.append(len(stepper.active))
+        if len(stepper.active) > 4 and len(rows) > 20:
+            raise torch.OutOfMemoryError("not enough")
+        step(stepper, longest)
+
+    plain = answers(order(llama, "plain", adapter))
+    monkeypatch.setattr(Stepper, "step", scarce)
+    found = answers(order(llama, "fast", adapter, batch_size=16))
+    assert {key: one.text for key, one in found.items()} == {key: one.text for key, one in plain.items()}
+    assert [size for size, before in zip(rows[1:], rows, strict=False) if size != before] == [16, 8, 4]
+
+
+def test_memory_for_not_even_one_row_a_model_is_said(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.backends import OutOfMemory
+    from harness.engine.stepper import Stepper
+
+    engine = open_engine(order(llama, "fast"))
+
+    def none_at_all(stepper: Stepper, longest: int) -> None:
+        raise torch.OutOfMemoryError("not enough")
+
+    monkeypatch.setattr(Stepper, "step", none_at_all)
+    with pytest.raises(OutOfMemory):
+        list(engine.answers([Request(text) for text in PROMPTS.values()], Sampling(max_new_tokens=4)))
+
+
 def test_every_row_ends_at_its_own_end_token(llama: Path) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -163,7 +198,7 @@ def test_every_row_ends_at_its_own_end_token(llama: Path) -> None:
     engine.loaded.end_tokens.append(common)
     engine.loaded.texts.end_tokens.append(common)
     sampling = Sampling(max_new_tokens=40, batch_size=8)
-    found = dict(engine.answers([Request(text) for text in PROMPTS.values()], sampling, 0))
+    found = dict(engine.answers([Request(text) for text in PROMPTS.values()], sampling))
     stopped = [answer for answer in found.values() if answer.finish_reason == "stop"]
     assert len(found) == len(PROMPTS)
     assert stopped
@@ -187,18 +222,31 @@ def test_the_same_seed_draws_the_same_answers_and_another_seed_others(llama: Pat
     assert {key: one.text for key, one in first.items()} != {key: one.text for key, one in other.items()}
 
 
+def test_what_is_drawn_for_a_prompt_does_not_depend_on_what_runs_beside_it(llama: Path, adapter: Path) -> None:
+    whole = answers(order(llama, "fast", adapter, temperature=0.8))
+    rest = answers(
+        order(llama, "fast", adapter, temperature=0.8, batch_size=2).model_copy(
+            update={"finished_batches": frozenset({0})}
+        )
+    )
+    assert len(rest) == 2 * 13
+    assert {key: one.text for key, one in rest.items()} == {key: whole[key].text for key in rest}
+
+
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     from scipy.stats import chisquare
 
-    torch.manual_seed(0)
-    logits = torch.tensor([2.0, 1.0, 0.0, -1.0], dtype=torch.float64)
+    logits = torch.tensor([1.0, 2.0, -1.0, 0.0], dtype=torch.float64)
     draws = 20_000
-    drawn = choose(logits.expand(draws, 4), Sampling(temperature=0.7)).bincount(minlength=4)
+    uniform = torch.rand(draws, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = choose(logits.expand(draws, 4), Sampling(temperature=0.7), uniform).bincount(minlength=4)
     expected = (logits / 0.7).softmax(0) * draws
     assert chisquare(drawn.numpy(), expected.numpy()).pvalue > 1e-4
     # 0.7: probabilities 0.75, 0.18, 0.04, 0.01; the nucleus of mass 0.9 is the first two.
-    nucleus = choose(logits.expand(draws, 4), Sampling(temperature=0.7, top_p=0.9)).bincount(minlength=4)
+    nucleus = choose(logits.expand(draws, 4), Sampling(temperature=0.7, top_p=0.9), uniform).bincount(minlength=4)
     assert nucleus[2:].sum() == 0
     renormalised = expected[:2] / expected[:2].sum() * draws
     assert chisquare(nucleus[:2].numpy(), renormalised.numpy()).pvalue > 1e-4
-    assert choose(logits.expand(3, 4), Sampling()).tolist() == [0, 0, 0]
+    assert choose(logits.expand(3, 4), Sampling(), uniform[:3]).tolist() == [1, 1, 1]
+    edges = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    assert choose(logits.expand(2, 4), Sampling(temperature=0.7, top_p=0.9), edges).tolist() == [1, 0]

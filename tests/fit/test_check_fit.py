@@ -24,7 +24,7 @@ def test_points_are_judged_by_their_reserved_memory(tmp_path: Path, factor: floa
     points = []
     for configuration in MATRIX[:2]:
         point = asdict(configuration)
-        reserved = predict(training_of(point, LLAMA, 100 << 30)).reserved
+        reserved = predict(training_of(point, LLAMA)).reserved
         points.append({**point, "status": "measured", "peak_reserved_bytes": round(reserved * factor)})
     points.append({**asdict(MATRIX[2]), "status": "not measured", "reason": "no time"})
     (tmp_path / "training.json").write_text(json.dumps({"points": points}), encoding="utf-8")
@@ -37,4 +37,4 @@ def test_points_are_judged_by_their_reserved_memory(tmp_path: Path, factor: floa
 
 def test_every_configuration_of_the_matrix_can_be_predicted() -> None:
     for configuration in MATRIX:
-        assert predict(training_of(asdict(configuration), LLAMA, None)).process > 6 << 30
+        assert predict(training_of(asdict(configuration), LLAMA)).process > 6 << 30

@@ -145,7 +145,7 @@ def time_suite(
     requests = [Request(prompt, variant) for prompt in prompts for variant in variants]
     sampling = Sampling.model_validate({"max_new_tokens": NEW_TOKENS, "batch_size": batch})
     warm_before, started = engine.warmup_seconds(), time.perf_counter()
-    answers = [answer for _, answer in engine.answers(requests, sampling, 0)]
+    answers = [answer for _, answer in engine.answers(requests, sampling)]
     seconds = time.perf_counter() - started
     warmup = engine.warmup_seconds() - warm_before
     tokens = sum(answer.new_tokens for answer in answers)
@@ -227,7 +227,7 @@ def _plain_answers(loaded: Any, prompts: list[str], report: Report) -> list[list
 def _compare(engine: Engine, plain: list[list[str]], prompts: list[str], report: Report) -> None:
     sampling = Sampling(max_new_tokens=NEW_TOKENS, batch_size=2 * len(prompts))
     requests = [Request(prompt, variant) for variant in (0, 1) for prompt in prompts]
-    texts = {index: answer.text for index, answer in engine.answers(requests, sampling, 0)}
+    texts = {index: answer.text for index, answer in engine.answers(requests, sampling)}
     expected = plain[0] + plain[1]
     same = sum(texts[index] == text for index, text in enumerate(expected))
     report.add("answers equal to the plain path (random weights)", same=same, of=len(expected))

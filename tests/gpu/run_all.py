@@ -151,12 +151,15 @@ class Run:
         return {
             "status": "failed" if reason else "done",
             "reason": reason,
-            "command": " ".join(shown).replace(str(self.out), "OUT"),
+            "command": " ".join(shown),
             "output": output,
         }
 
     def write(self) -> None:
-        """Write the document, with what the steps left in files of their own, and the page."""
+        """Write the document, with what the steps left in files of their own, and the page.
+
+        This machine's places are cut out: the files are made to be passed on.
+        """
         for name in ("training", *OTHER_PARTS):
             part = self.out / f"{name}.json"
             if part.exists():
@@ -166,12 +169,14 @@ class Run:
             if newest := max(summaries, key=lambda one: one.stat().st_mtime, default=None):
                 self.document[suite] = json.loads(newest.read_text(encoding="utf-8"))["measurements"]
         partial = self.file.with_suffix(".partial")
-        partial.write_text(json.dumps(self.document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(self.document, indent=1, ensure_ascii=False).replace(str(self.out), "OUT")
+        partial.write_text(text.replace(str(ROOT), ".") + "\n", encoding="utf-8")
         partial.replace(self.file)
         try:
             from tests.gpu.page import render
 
-            self.file.with_suffix(".html").write_text(render(self.document), encoding="utf-8")
+            document = json.loads(self.file.read_text(encoding="utf-8"))
+            self.file.with_suffix(".html").write_text(render(document), encoding="utf-8")
         except ImportError as error:  # the page can be made anywhere from the JSON
             print(f"no page: {error}", flush=True)
 

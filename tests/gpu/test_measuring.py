@@ -153,6 +153,7 @@ def point(name: str, speed: float, gib: float, **keys: Any) -> dict[str, Any]:
     quartiles = {"median": speed, "lower_quartile": speed, "upper_quartile": speed}
     settings = {
         "checkpointing_effective": "on",
+        "use_gradient_checkpointing": "unsloth",
         "packing_effective": False,
         "padding_free_effective": False,
         "loftq_error_left": None,

@@ -59,7 +59,7 @@ class Checks:
 
         sampling = Sampling(max_new_tokens=48)
         if self.engine:
-            found = dict(loaded.answers([Request(prompt) for prompt in prompts], sampling, 0))
+            found = dict(loaded.answers([Request(prompt) for prompt in prompts], sampling))
             return [found[number].text for number in range(len(prompts))]
         return [one.text for one in loaded.answer(prompts, sampling, 0, on_text)]
 

@@ -207,7 +207,8 @@ def _keep(out: Path, document: dict[str, Any], point: dict[str, Any]) -> None:
 
 def _write(out: Path, document: dict[str, Any]) -> None:
     partial = out / "training.json.partial"
-    partial.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(document, indent=1, ensure_ascii=False).replace(str(out), "OUT").replace(str(ROOT), ".")
+    partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(out / "training.json")
 
 
