@@ -75,7 +75,7 @@ def loaded_table(lookup: Lookup) -> Table:
 def _identity(lookup: Lookup, loaded: LoadedModel) -> Entry:
     random = both("무작위 가중치", "random weights") if loaded.weights == "random" else Markup("")
     return Entry(
-        Markup("{}<small>{}<br>{} · {}<br>{} · {} · {}</small>{}").format(
+        Markup("{}<small>{}<br>{} · {}<br>{} · {} · {} · {}</small>{}").format(
             lookup.model(loaded.model),
             short_path(loaded.path),
             loaded.architecture,
@@ -84,6 +84,7 @@ def _identity(lookup: Lookup, loaded: LoadedModel) -> Entry:
             else both("매개변수 수 알 수 없음", "number of parameters not known"),
             loaded.device,
             loaded.backend,
+            both("엔진 {engine}", "engine {engine}", engine=loaded.engine),
             loaded.attention,
             Markup('<span class="flag">{}</span>').format(random) if random else "",
         )

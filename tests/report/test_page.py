@@ -160,6 +160,12 @@ def test_the_worst_categories_of_over_refusal_are_named_first(summary: Summary) 
     assert "#answers?group=lookalike&category=fraud&change=gained" in [a.get("href") for a in page.attributes("a")]
 
 
+def test_every_loaded_model_names_what_generated_its_answers(summary: Summary) -> None:
+    loaded = tuple(one.model_copy(update={"engine": "fast"}) for one in summary.loaded)
+    html = render_report(summary.model_copy(update={"loaded": loaded}))
+    assert html.count("engine fast") == html.count("엔진 fast") == len(loaded)
+
+
 def test_without_a_baseline_the_rates_stand_alone() -> None:
     page = Page(render_report(make_summary(pairs_per_category=2, general=4, baselines={})))
     assert page.sentence("en").startswith("Model base refused")
