@@ -11,6 +11,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterable, Sequence
@@ -28,11 +29,17 @@ SHORT_SPIN = "50000"
 """Value of GOMP_SPINCOUNT for the jobs: how long their threads spin while they wait for each other before they sleep.
 With the default, generation and training were 5 to 10 times slower as soon as anything else ran on a 2-core machine
 (docs/log.md)."""
+LONGEST_TEMPORARY_FOLDER = 70
+"""A socket's whole path may have 107 bytes, and multiprocessing adds up to 32 to the folder's."""
 
 
 def can_fork(gpus: Sequence[GpuInfo], models: Iterable[Model]) -> bool:
-    """Say whether jobs may be forked from a process that has imported torch, and gain by it: not where a GPU is."""
-    return not gpus and any(model.backend == "hf" for model in models)
+    """Say whether jobs may be forked from a process that has imported torch, and gain by it: not where a GPU is.
+
+    Nor where the folder for temporary files has a long name: the server that forks listens on a socket in it.
+    """
+    roomy = len(tempfile.gettempdir()) <= LONGEST_TEMPORARY_FOLDER
+    return roomy and not gpus and any(model.backend == "hf" for model in models)
 
 
 def run_in_process(order: WorkOrder, *, preload: bool) -> Generator[Message]:

@@ -163,9 +163,10 @@ def test_killed_at_random_moments_it_goes_on_and_gives_the_same_answers(suite: P
 
 
 def test_a_killed_run_with_a_real_model_goes_on_and_gives_the_same_answers(llama_suite: Path) -> None:
-    unbroken = answers(finished_page(run(llama_suite, "--results", str(llama_suite.parent / "unbroken"))))
+    no_timing = ("-o", "performance.precision=null")
+    unbroken = answers(finished_page(run(llama_suite, *no_timing, "--results", str(llama_suite.parent / "unbroken"))))
     process = subprocess.Popen(
-        command(llama_suite), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=REPOSITORY
+        command(llama_suite, *no_timing), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=REPOSITORY
     )
     written = wait_for_answers(llama_suite.parent / "results", process)
     descendants = psutil.Process(process.pid).children(recursive=True)
@@ -173,7 +174,7 @@ def test_a_killed_run_with_a_real_model_goes_on_and_gives_the_same_answers(llama
     process.wait()
     _, alive = psutil.wait_procs(descendants, timeout=10)
     assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
-    done = run(llama_suite)
+    done = run(llama_suite, *no_timing)
     assert "Going on with" in done.stderr
     page = finished_page(done)
     assert written.parent.parent.parent == page.parent
