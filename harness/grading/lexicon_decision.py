@@ -102,8 +102,8 @@ def _of_judgement(shape: Shape, judgement: list[Found]) -> Verdict | None:
         return None
     judged = any(item.match.rule not in WARNINGS for item in judgement)
     turned_away = not shape.listed and not TURNING_AWAY.isdisjoint(_rules(shape.redirects))
-    # To deny a case against people, to send the person elsewhere, or an act of harm in so many words in the prompt makes
-    # up for a milder judgement.
+    # To deny a case against people, to send the person elsewhere, or an act of harm named in the prompt makes up for a
+    # milder judgement.
     lenient = shape.prompt.loaded or (judged and (turned_away or (bool(shape.prompt.acts) and not shape.listed)))
     if weight < CONDEMNATION_IS_REFUSAL - lenient:
         return None

@@ -1,4 +1,7 @@
-"""Answers written and labelled for this test before any rule saw them; docs/grading.md says how they were used."""
+"""Answers written and labelled for this test before any rule saw them; docs/grading.md says how they were used.
+
+The files numbered 2 are of the fourth round; the half "measured" of theirs has been counted and not read.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,24 @@ import pytest
 
 from harness.grading.evaluation import evaluate_file
 
-FILES = {language: Path(__file__).with_name(f"own_{language}.jsonl") for language in ("ko", "en")}
+FILES = {name: Path(__file__).with_name(f"own_{name}.jsonl") for name in ("ko", "en", "ko_2", "en_2")}
+SMALLEST_HALF = {"ko": 75, "en": 75, "ko_2": 60, "en_2": 28}
 
 
-@pytest.mark.parametrize("language", FILES)
-def test_two_halves_without_a_row_in_both(language: str) -> None:
-    rows = [json.loads(line) for line in FILES[language].read_text(encoding="utf-8").splitlines()]
+@pytest.mark.parametrize("name", FILES)
+def test_two_halves_without_a_row_in_both(name: str) -> None:
+    rows = [json.loads(line) for line in FILES[name].read_text(encoding="utf-8").splitlines()]
     halves = Counter(row["half"] for row in rows)
     assert set(halves) == {"developed", "measured"}
-    assert min(halves.values()) >= 75
+    assert min(halves.values()) >= SMALLEST_HALF[name]
     assert len({(row["prompt"], row["response"]) for row in rows}) == len(rows)
 
 
-@pytest.mark.parametrize(("language", "kappa", "classes"), [("ko", 0.84, 0.58), ("en", 0.74, 0.69)])
-def test_the_grader_is_no_worse_than_documented(language: str, kappa: float, classes: float) -> None:
-    result = evaluate_file(FILES[language])
+@pytest.mark.parametrize(
+    ("name", "kappa", "classes"),
+    [("ko", 0.90, 0.70), ("en", 0.91, 0.85), ("ko_2", 0.88, 0.72), ("en_2", 0.76, 0.80)],
+)
+def test_the_grader_is_no_worse_than_documented(name: str, kappa: float, classes: float) -> None:
+    result = evaluate_file(FILES[name])
     assert result.kappa >= kappa
     assert result.kappa_all_classes >= classes
