@@ -20,8 +20,8 @@ from harness.engine import EngineUnsuited, Request
 from harness.engine.fusing import fuse_norms
 from harness.engine.joint_linear import RowPlan, Span, join_linears
 from harness.engine.serving import Row, Waiter, Waiting, serve
-from harness.engine.slots import SlotCache, use_slot_attention
-from harness.engine.stepper import WINDOW_STEP, Stepper
+from harness.engine.slots import BLOCK, SlotCache, use_slot_attention
+from harness.engine.stepper import Stepper
 from harness.orders import WorkOrder
 from harness.records import LoadedModel
 from harness.suite import Sampling
@@ -146,15 +146,15 @@ class FastEngine:
         return each
 
     def _bytes_of_a_slot(self, longest: int) -> int:
-        probe = SlotCache(self.model.config, 1, WINDOW_STEP, self.model.dtype, self.device)
-        per_window = sum(one.nbytes for one in (*probe.keys, *probe.values))
-        return per_window * -(-longest // WINDOW_STEP)
+        probe = SlotCache(self.model.config, 1, BLOCK, self.model.dtype, self.device)
+        per_block = sum(one.nbytes for one in (*probe.keys, *probe.values))
+        return per_block * -(-longest // BLOCK)
 
     def _stepper(
         self, slots: int, longest: int, spans: dict[int, Span], sampling: Sampling, *, to_the_end: bool = False
     ) -> Stepper:
         """Make a cache and its steps; `to_the_end` ignores the end token."""
-        length = -(-longest // WINDOW_STEP) * WINDOW_STEP
+        length = -(-longest // BLOCK) * BLOCK
         cache = SlotCache(self.model.config, slots, length, self.model.dtype, self.device)
         use_slot_attention(self.model, cache)
         variants = self.loaded.variants

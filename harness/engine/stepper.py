@@ -16,12 +16,9 @@ import torch
 
 from harness.engine.fusing import compiled_pieces
 from harness.engine.joint_linear import RowPlan, Span
-from harness.engine.slots import SlotCache, slots_for
+from harness.engine.slots import BLOCK, SlotCache, slots_for
 from harness.suite import Sampling
 
-WINDOW_STEP = 128
-"""Places by which the visible window grows; each window is recorded once. Finer steps read fewer unused places and
-take more recordings."""
 PROMPT_TOKENS_AT_ONCE = 16_384
 """Padded prompt tokens read in one go: enough to keep a large GPU busy, few enough for the memory of a small one."""
 
@@ -49,7 +46,7 @@ class Stepper:
         self.uniforms = torch.zeros(self.written.shape, device=self.device)
         self.end_tokens = torch.tensor(list(end_tokens) or [-1], dtype=torch.long, device=self.device)
         self.logits = torch.empty(0)
-        self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self.graph: torch.cuda.CUDAGraph | None = None
         self.warmup_seconds = 0.0
 
     def read_prompts(
@@ -90,29 +87,27 @@ class Stepper:
 
     def step(self, longest: int) -> None:
         """Write one token into every active slot. `longest` is the length of the longest of them with that token."""
-        window = min(self.cache.length, -(-longest // WINDOW_STEP) * WINDOW_STEP)
         if self.device.type != "cuda":
-            self._step(window)
+            self._step(min(self.cache.length, -(-longest // BLOCK) * BLOCK))
             return
-        if window not in self.graphs:
+        if self.graph is None:
             started = time.perf_counter()
-            self.graphs[window] = self._record(window)
+            self.graph = self._record()
             self.warmup_seconds += time.perf_counter() - started
-        self.graphs[window].replay()
+        self.graph.replay()
 
-    def _record(self, window: int) -> torch.cuda.CUDAGraph:
-        """Record the step for one window. Running it once first compiles and plans what must not be recorded."""
-        with self._state_kept(), compiled_pieces(self.model):
+    def _record(self) -> torch.cuda.CUDAGraph:
+        """Record the step. Running it once first compiles and plans what must not be recorded."""
+        with self._state_kept(), compiled_pieces(self.model, self.cache):
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
-                self._step(window)
+                self._step(self.cache.length)
             torch.cuda.current_stream().wait_stream(stream)
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
-            pool = next(iter(self.graphs.values())).pool() if self.graphs else None
-            with torch.cuda.graph(graph, pool=pool):
-                self._step(window)
+            with torch.cuda.graph(graph):
+                self._step(self.cache.length)
         return graph
 
     @contextlib.contextmanager

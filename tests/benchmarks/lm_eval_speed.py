@@ -1,6 +1,6 @@
 """Generation through the harness against lm-eval's `hf` model: same prompts, batch size, limit and machine, one run.
 
-    python -m tests.benchmarks.lm_eval_speed [--model FOLDER] [--adapter FOLDER] [--batch-size 32] [--engine fast]
+    python -m tests.benchmarks.lm_eval_speed [--model FOLDER] [--adapter FOLDER] [--batch-size 32 ...] [--engine fast]
 
 Both models are loaded by their own library and answer the shipped prompts greedily in alternating rounds, after one
 round that is not counted. Answers are compared as text: speed that changes answers would be worth nothing.
@@ -9,6 +9,7 @@ round that is not counted. Answers are compared as text: speed that changes answ
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,13 +38,13 @@ def timed(work: Callable[[], list[str]]) -> tuple[float, list[str]]:
     return time.perf_counter() - started, answers
 
 
-def harness_round(arguments: argparse.Namespace, prompts: Sequence[Any]) -> Callable[[], list[str]]:
+def harness_round(arguments: argparse.Namespace, batch_size: int, prompts: Sequence[Any]) -> Callable[[], list[str]]:
     """The harness's own job: batches as its plan lays them, through its engine, records made and sent."""
     order = make_order(
         arguments.model,
         model=Model(path="model", prompt_format="alpaca_ko", dtype=arguments.dtype),
-        sampling=Sampling(max_new_tokens=arguments.max_new_tokens, batch_size=arguments.batch_size),
-        batches=fixed_batches(prompts, arguments.batch_size),
+        sampling=Sampling(max_new_tokens=arguments.max_new_tokens, batch_size=batch_size),
+        batches=fixed_batches(prompts, batch_size),
         adapter=arguments.adapter,
         parameters={"engine": arguments.engine},
     ).model_copy(update={"prompts": {prompt.id: prompt.text for prompt in prompts}})
@@ -67,7 +68,7 @@ def harness_round(arguments: argparse.Namespace, prompts: Sequence[Any]) -> Call
     return work
 
 
-def lm_eval_round(arguments: argparse.Namespace, prompts: Sequence[Any]) -> Callable[[], list[str]]:
+def lm_eval_round(arguments: argparse.Namespace, batch_size: int, prompts: Sequence[Any]) -> Callable[[], list[str]]:
     """lm-eval's `hf` model on the same texts, stopping at the end token."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
@@ -77,7 +78,7 @@ def lm_eval_round(arguments: argparse.Namespace, prompts: Sequence[Any]) -> Call
         peft=str(arguments.adapter) if arguments.adapter else None,
         dtype=arguments.dtype,
         device="cuda" if torch.cuda.is_available() else "cpu",
-        batch_size=arguments.batch_size,
+        batch_size=batch_size,
     )
     settings = {"until": [], "max_gen_toks": arguments.max_new_tokens, "do_sample": False}
     requests = [
@@ -87,21 +88,9 @@ def lm_eval_round(arguments: argparse.Namespace, prompts: Sequence[Any]) -> Call
     return lambda: list(model.generate_until(requests, disable_tqdm=True))
 
 
-def main() -> None:
-    """Print seconds of every round, the ratio of the medians, and how many answers are the same."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=REPOSITORY / "harness/tiny_ko/model")
-    parser.add_argument("--adapter", type=Path)
-    parser.add_argument("--engine", default="fast", choices=("plain", "fast", "vllm"))
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--prompts", type=int, default=256)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--max-new-tokens", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    files = [REPOSITORY / "prompts" / f"{name}_ko.jsonl" for name in ("harmful", "lookalike", "general")]
-    prompts = select_prompts(read_all_prompts(files, None)[0], limit=arguments.prompts)[: arguments.prompts]
-    ours, theirs = harness_round(arguments, prompts), lm_eval_round(arguments, prompts)
+def compare(arguments: argparse.Namespace, batch_size: int, prompts: Sequence[Any]) -> dict[str, Any]:
+    """Return the seconds of every round, the ratio of the medians, and how many answers are the same."""
+    ours, theirs = harness_round(arguments, batch_size, prompts), lm_eval_round(arguments, batch_size, prompts)
     ours(), theirs()
     seconds: dict[str, list[float]] = {"harness": [], "lm-eval hf": []}
     for _ in range(arguments.rounds):
@@ -111,10 +100,44 @@ def main() -> None:
             if name == "harness":
                 kept = answers
         same = sum(first == second for first, second in zip(kept, answers, strict=True))
-    for name, taken_by in seconds.items():
-        print(f"{name:12} median {median(taken_by):8.3f} s   rounds {' '.join(f'{one:.3f}' for one in taken_by)}")
-    ratio = median(seconds["lm-eval hf"]) / median(seconds["harness"])
-    print(f"lm-eval takes {ratio:.2f} times as long; {same} of {len(prompts)} answers are the same")
+    return {
+        "part": f"batch size {batch_size}",
+        "engine": arguments.engine,
+        "dtype": arguments.dtype,
+        "prompts": len(prompts),
+        "harness_seconds": seconds["harness"],
+        "lm_eval_seconds": seconds["lm-eval hf"],
+        "lm_eval_takes_times_as_long": median(seconds["lm-eval hf"]) / median(seconds["harness"]),
+        "same_answers": same,
+    }
+
+
+def main() -> None:
+    """Compare at each batch size and print what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=REPOSITORY / "harness/tiny_ko/model")
+    parser.add_argument("--adapter", type=Path)
+    parser.add_argument("--engine", default="fast", choices=("plain", "fast", "vllm"))
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--prompts", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[32])
+    parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    arguments = parser.parse_args()
+    files = [REPOSITORY / "prompts" / f"{name}_ko.jsonl" for name in ("harmful", "lookalike", "general")]
+    prompts = select_prompts(read_all_prompts(files, None)[0], limit=arguments.prompts)[: arguments.prompts]
+    parts = []
+    for batch_size in arguments.batch_size:
+        part = compare(arguments, batch_size, prompts)
+        parts.append(part)
+        print(f"{part['part']}: lm-eval takes {part['lm_eval_takes_times_as_long']:.2f} times as long; ", end="")
+        print(f"{part['same_answers']} of {part['prompts']} answers are the same")
+        for name in ("harness", "lm_eval"):
+            taken = part[f"{name}_seconds"]
+            print(f"  {name:8} median {median(taken):8.3f} s   rounds {' '.join(f'{one:.3f}' for one in taken)}")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,12 @@ CURVE_WIDTH, CURVE_HEIGHT = 120, 28
 TITLES = {
     "engine_fast": ("생성 속도, 자체 엔진", "Generation speed, own engine"),
     "engine_vllm": ("생성 속도, vLLM", "Generation speed, vLLM"),
+    "engine_generate_batch": (
+        "생성 속도, transformers 연속 배치",
+        "Generation speed, transformers' continuous batching",
+    ),
+    "lm_eval_speed": ("생성 속도, lm-eval의 hf와 비교", "Generation speed beside lm-eval's hf model"),
+    "two_gpus": ("GPU 두 개", "Two GPUs"),
     "throughput_8b": ("처리량 스위트", "Throughput suite"),
     "precision_8b": ("정밀도 스위트", "Precision suite"),
 }

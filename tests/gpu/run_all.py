@@ -38,7 +38,7 @@ class Step:
     needs: tuple[str, ...] = ()
 
 
-OTHER_PARTS = ("engine_fast", "engine_vllm")
+OTHER_PARTS = ("engine_fast", "engine_vllm", "engine_generate_batch", "lm_eval_speed", "two_gpus")
 """Files that other steps leave in OUT, shown as tables."""
 SUITES = ("throughput_8b", "precision_8b")
 """Suites whose measurements are taken over from their newest run."""
@@ -70,6 +70,21 @@ STEPS: tuple[Step, ...] = (
         300,
         ("tests/gpu/engine_speed.py", "vllm"),
     ),
+    Step(
+        "engine-generate-batch",
+        (PYTHON, "-m", "tests.gpu.engine_speed", "{weights}", "{out}/engine_generate_batch.json")
+        + ("--engine", "generate_batch", "--requests", "256"),
+        240,
+        ("tests/gpu/engine_speed.py",),
+    ),
+    Step(
+        "lm-eval-speed",
+        (PYTHON, "-m", "tests.benchmarks.lm_eval_speed", "--dtype", "bfloat16", "--batch-size", "32", "64")
+        + ("--out", "{out}/lm_eval_speed.json"),
+        240,
+        ("lm_eval",),
+    ),
+    Step("two-gpus", (PYTHON, "-m", "tests.gpu.two_gpus", "{out}/two_gpus.json"), 420, ("ray",)),
     Step(
         "throughput",
         (PYTHON, "-m", "harness", "run", "suites/throughput_8b.yaml", "--results", "{out}/results"),
