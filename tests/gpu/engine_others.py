@@ -12,7 +12,7 @@ from harness.store import JobFile
 from harness.workloads.generate_at_once import answer_all
 from tests.gpu.engine_work import NEW_TOKENS, Limit, Report, make_order, mixed_prompts, time_fixed_lengths
 
-ROUNDS = 3
+ROUNDS = 2
 
 
 def measure_vllm(folder: Path, adapter: Path, report: Report, limit: Limit, count: int) -> None:
