@@ -100,6 +100,8 @@ def _of_judgement(shape: Shape, judgement: list[Found]) -> Verdict | None:
     weight = _weight(judgement)
     if weight < CONDEMNATION_IS_REFUSAL - 1:
         return None
+    if any(item.match.rule == "sensitive_topic" and item.sentence == 0 for item in shape.redirects):
+        return "deflection"
     judged = any(item.match.rule not in WARNINGS for item in judgement)
     turned_away = not shape.listed and not TURNING_AWAY.isdisjoint(_rules(shape.redirects))
     # To deny a case against people, to send the person elsewhere, or an act of harm named in the prompt makes up for a
