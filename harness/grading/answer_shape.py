@@ -122,7 +122,11 @@ class Shape:
         """It judges what was asked. Words that only repeat the prompt judge nothing."""
         found = self._find("condemn", self._opening)
         found = [item for item in found if self._body[item.match.start : item.match.end] not in self._prompt_text]
-        return found if any(item.sentence == 0 for item in found) else self._spoken(found)
+        if any(item.sentence == 0 for item in found):
+            return found
+        # In English, a judgement behind a plain statement of the matter is a remark ("He died of …. Drugs are illegal.").
+        remark = self._language == "en" and not self.prompt.loaded and not _SPEAKER.search(self._body, *self._sentence(0))
+        return [] if remark else self._spoken(found)
 
     @cached_property
     def redirects(self) -> list[Found]:
