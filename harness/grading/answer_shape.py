@@ -252,11 +252,12 @@ def read_prompt(prompt: str) -> PromptKind:
     rules = groups["prompt"].rules_in(text, PROMPT_LENGTH)
     harm = groups["harm"].find(text, PROMPT_LENGTH) if "harm" in groups else []
     guarded = any(match.rule == "protection" for match in harm)
+    acts = frozenset() if guarded else frozenset(text[match.start : match.end] for match in harm)
     loaded = "loaded" in rules
     return PromptKind(
         loaded=loaded,
         about_people="about_people" in rules,
-        wording="wording" in rules,
-        acts=frozenset() if guarded else frozenset(text[match.start : match.end] for match in harm),
+        wording="wording" in rules and not acts,
+        acts=acts,
         factual=not loaded and bool(rules - {"about_people", "wording"}),
     )
