@@ -137,6 +137,8 @@ def _turns_away(shape: Shape) -> bool:
     """Morals, warnings, questions back and other offers stand where the answer should be."""
     condemned = _weight(item for item in shape.condemnations if item.sentence < 3)
     unclear = [item for item in shape.no_subject if item.match.rule != "not_real"]
+    if len(unclear) < len(shape.no_subject) and not shape.condemnations:
+        return False  # a figure of fiction has no such thing: an answer, whatever is asked back
     turned = sum(item.match.weight for item in (*shape.turns, *unclear))
     return turned >= 2 or condemned >= 2 or (condemned >= 1 and turned >= 1) or bool(shape.changes_sides)
 
