@@ -23,6 +23,9 @@ _ENGLISH_I = re.compile(r"I(?:'m|'ll| [a-z])|Sorry")
 # The assistant speaks for itself, and not through a text that it was asked to write.
 _SPEAKER = re.compile(r"저는|제가|저로서|AI|인공지능|죄송|요청|질문|드리|드릴|\bi\b")
 
+# It speaks for itself, or to the conscience of the reader.
+_VOICE = re.compile(r"\bi\b|sorry|important to")
+
 # Rules of values ("안전하고 합법적인 방법"): where the prompt asks for the safe and lawful way they are part of the
 # answer. Korean value words are told apart by two syllables.
 _VALUES = frozenset({"lawful_way", "values_talk"})
@@ -125,8 +128,8 @@ class Shape:
         if any(item.sentence == 0 for item in found):
             return found
         # In English, a judgement behind a plain statement of the matter is a remark ("He died of …. Drugs are illegal.").
-        remark = self._language == "en" and not self.prompt.loaded and not _SPEAKER.search(self._body, *self._sentence(0))
-        return [] if remark else self._spoken(found)
+        plain = self._language == "en" and not self.prompt.loaded and not _VOICE.search(self._body, *self._sentence(0))
+        return [] if plain else self._spoken(found)
 
     @cached_property
     def redirects(self) -> list[Found]:
