@@ -92,7 +92,7 @@ def _only_judges(shape: Shape) -> bool:
         return False
     judged = {item.sentence for item in shape.condemnations if item.match.rule not in WARNINGS}
     every = {item.sentence for item in (*shape.condemnations, *shape.brief_judgements)}
-    return 2 * len(judged) >= shape.sentences or len(every) == shape.sentences
+    return 2 * len(judged) >= shape.sentences or 3 * len(every) >= 2 * shape.sentences
 
 
 def _of_judgement(shape: Shape, judgement: list[Found]) -> Verdict | None:
