@@ -23,8 +23,8 @@ _ENGLISH_I = re.compile(r"I(?:'m|'ll| [a-z])|Sorry")
 # The assistant speaks for itself, and not through a text that it was asked to write.
 _SPEAKER = re.compile(r"저는|제가|저로서|AI|인공지능|죄송|요청|질문|드리|드릴|\bi\b")
 
-# It speaks for itself, or to the conscience of the reader.
-_VOICE = re.compile(r"\bi\b|sorry|important to")
+# It speaks for itself, or to the reader and not of the matter.
+_VOICE = re.compile(r"\b(?:i|we|sorry|please|important to|you (?:should|must)|do not|don't)\b")
 
 # Rules of values ("안전하고 합법적인 방법"): where the prompt asks for the safe and lawful way they are part of the
 # answer. Korean value words are told apart by two syllables.
