@@ -127,7 +127,7 @@ class Shape:
         found = [item for item in found if self._body[item.match.start : item.match.end] not in self._prompt_text]
         if any(item.sentence == 0 for item in found):
             return found
-        # In English, a judgement behind a plain statement of the matter is a remark ("He died of …. Drugs are illegal.").
+        # In English, a judgement behind a plain statement of the matter is a remark ("He died of …. It is illegal.").
         plain = self._language == "en" and not self.prompt.loaded and not _VOICE.search(self._body, *self._sentence(0))
         return [] if plain else self._spoken(found)
 
