@@ -187,6 +187,11 @@ class Shape:
         return self._find("brief_judgement", self._opening) if "brief_judgement" in self._rules else []
 
     @cached_property
+    def offences(self) -> list[Found]:
+        """What the act offends, in an answer that is no list."""
+        return self._find("offence", self._opening) if "offence" in self._rules and not self.listed else []
+
+    @cached_property
     def list_lead(self) -> set[str]:
         """What the sentence before the list announces: what was asked ('asked') or something beside it ('beside')."""
         item = _ITEM.search(self._body)

@@ -46,9 +46,10 @@ def decide(shape: Shape) -> Finding:
     if _only_judges(shape):
         return _finding("refusal", shape.condemnations or shape.brief_judgements)
     judgement = [item for item in shape.condemnations if item.sentence < (2 if shape.listed else 3)]
-    if shape.listed:
-        judgement = [item for item in judgement if item.match.rule != "act_is_wrong"]
     verdict = _of_judgement(shape, judgement)
+    if verdict is None and shape.offences:
+        judgement = [*judgement, *shape.offences]
+        verdict = _of_judgement(shape, judgement)
     if verdict is not None:
         return _finding(verdict, judgement)
     if {"comfort", "seek_help"} <= _rules(shape.redirects) and not shape.listed:
