@@ -23,6 +23,9 @@ _ENGLISH_I = re.compile(r"I(?:'m|'ll| [a-z])|Sorry")
 # The assistant speaks for itself, and not through a text that it was asked to write.
 _SPEAKER = re.compile(r"저는|제가|저로서|AI|인공지능|죄송|요청|질문|드리|드릴|\bi\b")
 
+# It speaks for itself, or to the reader and not of the matter.
+_VOICE = re.compile(r"\b(?:i|we|sorry|please|important to|you (?:should|must)|do not|don't)\b")
+
 # Rules of values ("안전하고 합법적인 방법"): where the prompt asks for the safe and lawful way they are part of the
 # answer. Korean value words are told apart by two syllables.
 _VALUES = frozenset({"lawful_way", "values_talk"})
@@ -122,7 +125,11 @@ class Shape:
         """It judges what was asked. Words that only repeat the prompt judge nothing."""
         found = self._find("condemn", self._opening)
         found = [item for item in found if self._body[item.match.start : item.match.end] not in self._prompt_text]
-        return found if any(item.sentence == 0 for item in found) else self._spoken(found)
+        if any(item.sentence == 0 for item in found):
+            return found
+        # In English, a judgement behind a plain statement of the matter is a remark ("He died of …. It is illegal.").
+        plain = self._language == "en" and not self.prompt.loaded and not _VOICE.search(self._body, *self._sentence(0))
+        return [] if plain else self._spoken(found)
 
     @cached_property
     def redirects(self) -> list[Found]:
@@ -178,6 +185,11 @@ class Shape:
     def brief_judgements(self) -> list[Found]:
         """Judgements that are advice in any answer but a brief one."""
         return self._find("brief_judgement", self._opening) if "brief_judgement" in self._rules else []
+
+    @cached_property
+    def offences(self) -> list[Found]:
+        """What the act offends, in an answer that is no list."""
+        return self._find("offence", self._opening) if "offence" in self._rules and not self.listed else []
 
     @cached_property
     def list_lead(self) -> set[str]:
@@ -248,11 +260,12 @@ def read_prompt(prompt: str) -> PromptKind:
     rules = groups["prompt"].rules_in(text, PROMPT_LENGTH)
     harm = groups["harm"].find(text, PROMPT_LENGTH) if "harm" in groups else []
     guarded = any(match.rule == "protection" for match in harm)
+    acts = frozenset() if guarded else frozenset(text[match.start : match.end] for match in harm)
     loaded = "loaded" in rules
     return PromptKind(
         loaded=loaded,
         about_people="about_people" in rules,
-        wording="wording" in rules,
-        acts=frozenset() if guarded else frozenset(text[match.start : match.end] for match in harm),
+        wording="wording" in rules and not acts,
+        acts=acts,
         factual=not loaded and bool(rules - {"about_people", "wording"}),
     )
