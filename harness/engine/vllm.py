@@ -192,6 +192,7 @@ class VllmEngine:
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
         )
+        self.llm.reset_prefix_cache()  # every pass reads its prompts
         engine = self.llm.llm_engine
         counts = [0] * batch_size
         marks: list[float] = []

@@ -61,7 +61,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         "engine-fast",
         (PYTHON, "-m", "tests.gpu.engine_speed", "{weights}", "{out}/engine_fast.json", "--engine", "fast"),
-        300,
+        420,
         ("tests/gpu/engine_speed.py",),
     ),
     Step(
@@ -94,7 +94,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         "precision",
         (PYTHON, "-m", "harness", "run", "suites/precision_8b.yaml", "--results", "{out}/results"),
-        300,
+        500,
         ("suites/precision_8b.yaml", "typer", "rich"),
     ),
     Step("fit", (PYTHON, "-m", "tests.gpu.check_fit", "{out}/training.json"), 30, ("tests/gpu/check_fit.py",)),
