@@ -183,7 +183,7 @@ class _Pass:
                 f"{self._judge.name}: {self._judge.settings.endpoint} gives no usable replies ({error.reason}"
                 f"{': ' + ' '.join(error.reply.split())[:300] if error.reply else ''}); "
                 f"{usage.from_cache + usage.requests} of {self._total} answers have one.",
-                hint="These are kept; the same command goes on with the rest.",
+                hint="These are kept.",
             )
 
     def _about_answer(self, error: RequestFailed) -> bool:
