@@ -146,10 +146,13 @@ def review(
 ) -> None:
     """Label a blind sample of answers in the browser; the labels become a grader and correct the rates."""
     from harness.finish import write_report
+    from harness.gate_pass import grade_if_needed
     from harness.grading.review_server import serve_review
     from harness.store import RunFolder
 
     folder = RunFolder.open(run_folder)
+    with folder.exclusive():
+        grade_if_needed(folder)
     labelled = serve_review(folder, name, size=size, seed=seed, port=port, open_browser=not no_browser)
     typer.echo(f"{labelled} answers have a label.")
     typer.echo(write_report(folder))

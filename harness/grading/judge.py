@@ -37,7 +37,7 @@ class LlmJudge:
         self._cache_file = cache_file
         self._first_wait_seconds = first_wait_seconds
         self._rubric = korean_rubric()
-        rubric = [self._rubric.text, *self._rubric.verdicts]
+        rubric: list[JsonValue] = [self._rubric.text, *self._rubric.verdicts]
         self._identity = _hash(ASKING_VERSION, settings.endpoint, rubric, self._request_for(""))
         self.version = _hash(self._identity, READING_VERSION)[:12]
 

@@ -53,7 +53,7 @@ class Rubric:
 
         A verdict is a line 'word' or '판정: word' (or 'verdict: word'), marked up or quoted as it may be, that says
         nothing else; what stands in a reasoning block, ended or not, is not said. A reply cut at its token limit or by
-        a filter had not come to its verdict, and a judge's own refusal is none, so they are unscored whatever they hold.
+        a filter had not come to its verdict, and a judge's own refusal is none: they are unscored whatever they hold.
         """
         start = answer_start(reply)
         if start is None or finish_reason in _WITHOUT_VERDICT:

@@ -41,6 +41,11 @@ function show() {
   byId("cut").hidden = !item.cut;
 }
 
+function complain(sentence, error) {
+  byId("problem").textContent = `${sentence} (${error.message})`;
+  byId("problem").hidden = false;
+}
+
 async function save(at, label) {
   if (saving) return false;
   saving = true;
@@ -56,8 +61,7 @@ async function save(at, label) {
     byId("problem").hidden = true;
     return true;
   } catch (error) {
-    byId("problem").textContent = `저장하지 못했습니다. 다시 눌러 주십시오. Not saved; please press again. (${error.message})`;
-    byId("problem").hidden = false;
+    complain("저장하지 못했습니다. 다시 눌러 주십시오. Not saved; please press again.", error);
     return false;
   } finally {
     saving = false;
@@ -103,9 +107,14 @@ byId("skip").addEventListener("click", () => give("skipped"));
 byId("undo").addEventListener("click", undo);
 byId("help-button").addEventListener("click", () => byId("help").showModal());
 
-fetch("items.json").then((response) => response.json()).then((content) => {
+async function begin() {
+  const response = await fetch("items.json");
+  if (!response.ok) throw new Error(String(response.status));
+  const content = await response.json();
   items = content.items;
   given = content.order;
   place = nextOpen(0);
   show();
-});
+}
+
+begin().catch((error) => complain("답변을 불러오지 못했습니다. 이 창을 새로 고치십시오. Not loaded; please reload.", error));

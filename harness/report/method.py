@@ -166,8 +166,9 @@ def unfinished_jobs(summary: Summary) -> int:
 
 
 def sorted_events(summary: Summary) -> list[Event]:
-    """Warnings first, each kind in the order it happened."""
-    return sorted(summary.events, key=lambda event: event.level != "warning")
+    """Warnings first, each kind in the order it happened; what several jobs say in the same words stands once."""
+    told = {(event.level, event.code, event.message): event for event in reversed(summary.events)}
+    return sorted(reversed(told.values()), key=lambda event: event.level != "warning")
 
 
 def suite_text(summary: Summary) -> str:

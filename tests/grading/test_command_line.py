@@ -67,8 +67,14 @@ def test_a_finished_run_gets_a_judge_that_its_suite_did_not_have(plain: Path, tm
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("grading:\n  judges:\n    a: {endpoint: 'http://h/v1', modle: m}\n", ":3: grading.judges.a.modle: unknown key"),
-        ("grading:\n  guards:\n    g: {path: ./nowhere, labels: {A: refusal}}\n", ":3: grading.guards.g.path: there is"),
+        (
+            "grading:\n  judges:\n    a: {endpoint: 'http://h/v1', modle: m}\n",
+            ":3: grading.judges.a.modle: unknown key",
+        ),
+        (
+            "grading:\n  guards:\n    g: {path: ./nowhere, labels: {A: refusal}}\n",
+            ":3: grading.guards.g.path: there is",
+        ),
         ("gradin: {}\n", "Did you mean 'grading'?"),
         ("name: other\n", "the file has no grading"),
     ],
