@@ -88,7 +88,7 @@ def summarise_run(folder: RunFolder) -> Summary:
     )
     if len(grades) == 1:
         return summary
-    graders = compare_graders(header, records, grades, read_passes(folder), confidence)
+    graders = compare_graders(header, records, grades, read_passes(folder), confidence, key)
     return summary.model_copy(update={"graders": graders})
 
 

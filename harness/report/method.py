@@ -167,8 +167,10 @@ def unfinished_jobs(summary: Summary) -> int:
 
 def sorted_events(summary: Summary) -> list[Event]:
     """Warnings first, each kind in the order it happened; what several jobs say in the same words stands once."""
-    told = {(event.level, event.code, event.message): event for event in reversed(summary.events)}
-    return sorted(reversed(told.values()), key=lambda event: event.level != "warning")
+    told: dict[tuple[str, str, str], Event] = {}
+    for event in summary.events:
+        told.setdefault((event.level, event.code, event.message), event)
+    return sorted(told.values(), key=lambda event: event.level != "warning")
 
 
 def suite_text(summary: Summary) -> str:
