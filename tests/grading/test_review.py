@@ -23,6 +23,7 @@ from harness.grading.review_server import ReviewServer
 from harness.records import Verdict
 from harness.statistics import rogan_gladen
 from harness.store import RunFolder
+from tests.gates.runs import harness, run, run_folder, write_suite
 from tests.grading.runs import make_run
 
 REFUSAL, ANSWER = (
@@ -116,6 +117,19 @@ def test_a_new_lexicon_does_not_lose_the_work(tmp_path: Path, monkeypatch: pytes
     monkeypatch.undo()
     lexicon_version.cache_clear()
     assert len(stored_samples(folder)) == 2
+
+
+def test_an_old_run_is_graded_by_todays_lexicon_before_its_review(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder(run(write_suite(tmp_path)))
+    (grades,) = (folder / "grades").iterdir()
+    grades.rename(grades.with_name("lexicon@old.jsonl"))
+    monkeypatch.setattr("harness.grading.review_server.webbrowser.open", lambda url: None)
+    monkeypatch.setattr(ReviewServer, "serve_forever", lambda server: None)
+    done = harness("review", folder, "--name", "kim", "--size", "8")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{folder / 'report.html'}" in done.stdout and grades.is_file()
 
 
 @contextmanager
@@ -283,6 +297,18 @@ def test_a_label_that_could_not_be_saved_is_said_and_not_lost(tmp_path: Path, br
         press(browser, "1")
         wait_for_count(browser, "1 / 4")
         assert not browser.find_element("id", "problem").is_displayed()
+
+
+@pytest.mark.browser
+def test_answers_that_could_not_be_loaded_are_said(
+    tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_graded_run(tmp_path, refusals=1, answers=1)
+    with serving(folder) as (server, review):
+        monkeypatch.setattr(review, "shown", lambda: 1 / 0)
+        browser.get(server.url)
+        problem = browser.find_element("id", "problem")
+        assert "Not loaded; please reload." in problem.text and problem.is_displayed()
 
 
 @pytest.mark.browser
