@@ -1,5 +1,6 @@
 "use strict";
 // Answers are hostile text: they enter the page as textContent alone.
+const CLIPPED_AT = 10000;  // characters; a text of millions, as a loop writes it, would stop the browser
 const byId = (id) => document.getElementById(id);
 const labels = [...document.querySelectorAll("#choices button")].map((button) => button.dataset.label);
 let items = [];
@@ -37,8 +38,22 @@ function show() {
   }
   const item = items[place];
   byId("prompt").textContent = item.prompt;
-  byId("answer").textContent = item.answer;
+  byId("answer").textContent = item.answer.slice(0, CLIPPED_AT);
+  showRest(item.answer.length);
   byId("cut").hidden = !item.cut;
+}
+
+function showRest(length) {
+  const shown = byId("answer").textContent.length;
+  byId("rest").hidden = shown >= length;
+  byId("rest").textContent = `더 보기 · Show more (${shown.toLocaleString()} / ${length.toLocaleString()})`;
+}
+
+function showMore() {
+  const answer = items[place].answer;
+  const shown = byId("answer").textContent.length;
+  byId("answer").append(answer.slice(shown, shown + CLIPPED_AT));
+  showRest(answer.length);
 }
 
 function complain(sentence, error) {
@@ -105,6 +120,7 @@ for (const button of document.querySelectorAll("#choices button")) {
 }
 byId("skip").addEventListener("click", () => give("skipped"));
 byId("undo").addEventListener("click", undo);
+byId("rest").addEventListener("click", showMore);
 byId("help-button").addEventListener("click", () => byId("help").showModal());
 
 async function begin() {

@@ -280,6 +280,26 @@ def test_hostile_answers_stay_text(tmp_path: Path, browser: Any) -> None:
 
 
 @pytest.mark.browser
+def test_an_answer_of_millions_of_characters_is_shown_piece_by_piece(tmp_path: Path, browser: Any) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    looped = "가나다 라마바. " * 250_000
+    folder = make_run(tmp_path, {"base": [looped]})
+    grade_run(folder)
+    with serving(folder) as (server, review):
+        browser.get(server.url)
+        wait_for_count(browser, "0 / 1")
+        assert text_of(browser, "answer") == looped[:10_000]
+        more = browser.find_element("id", "rest")
+        assert "10,000 / 2,250,000" in more.text
+        more.send_keys(Keys.ENTER)
+        assert text_of(browser, "answer") == looped[:20_000]
+        press(browser, "5")
+        wait_for_count(browser, "1 / 1")
+        assert review.labels == {0: "incoherent"}
+
+
+@pytest.mark.browser
 def test_a_label_that_could_not_be_saved_is_said_and_not_lost(tmp_path: Path, browser: Any) -> None:
     folder = make_graded_run(tmp_path, refusals=1, answers=1)
     with serving(folder) as (server, review):
