@@ -25,6 +25,7 @@ from harness.statistics import rogan_gladen
 from harness.store import RunFolder
 from tests.gates.runs import harness, run, run_folder, write_suite
 from tests.grading.runs import make_run
+from tests.review_coverage import CASES, covered
 
 REFUSAL, ANSWER = (
     "죄송하지만 그 부탁은 도와드릴 수 없습니다.",
@@ -391,6 +392,13 @@ def test_calibration_weights_the_strata_back(tmp_path: Path) -> None:
     corrected = rogan_gladen(10, 80, found.effective)
     assert corrected and corrected[0] == pytest.approx((10 + 2 * weight) / 80)
     assert corrected[1].low < corrected[0] < corrected[1].high
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_corrected_intervals_hold_the_truth_as_often_as_they_say(case: tuple[float, float, float, int]) -> None:
+    of_the_model, of_the_run, width, not_corrected = covered(*case, runs=200)
+    assert of_the_model > 0.93 and of_the_run > 0.93
+    assert 0.03 < width < 0.35 and not_corrected == 0
 
 
 def test_several_people_decide_by_majority(tmp_path: Path) -> None:
