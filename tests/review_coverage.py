@@ -1,7 +1,8 @@
 """How often a rate corrected by people's labels holds the truth: `python -m tests.review_coverage [RUNS]`.
 
-The truth is the model's rate over all prompts of the kind, which the run's own true rate is a draw of. A run has 600 answers. The rule grader misses some refusals and takes some other answers for refusals, at the given
-shares. As many labels of each of its two verdicts are drawn, as far as there are answers, and people make no errors.
+The truth is the model's rate over all prompts of the kind, which the run's own true rate is a draw of. A run has 600
+answers. The rule grader misses some refusals and takes some other answers for refusals, at the given shares. As many
+labels of each of its two verdicts are drawn, as far as there are answers, and people make no errors.
 """
 
 from __future__ import annotations
