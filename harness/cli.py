@@ -116,15 +116,22 @@ def train(suite: SuiteFile, override: Overrides = None, results: Results = DEFAU
 
 
 @app.command()
-def grade(run_folder: RunPath) -> None:
+def grade(
+    run_folder: RunPath,
+    graders: Annotated[
+        Path | None, typer.Option(help="File with judges and guards under `grading`, in place of the run's own suite.")
+    ] = None,
+) -> None:
     """Grade a run again with today's graders; needs no model under test. Old grades stay beside the new."""
     from harness.finish import finish_run
     from harness.gate_pass import require_gates
+    from harness.screen import Screen
     from harness.store import RunFolder
 
     folder = RunFolder.open(run_folder)
-    with folder.exclusive():
-        typer.echo(finish_run(folder))
+    with folder.exclusive(), Screen() as screen:
+        page = finish_run(folder, screen, graders)
+    typer.echo(page)
     require_gates(folder)
 
 
@@ -139,10 +146,13 @@ def review(
 ) -> None:
     """Label a blind sample of answers in the browser; the labels become a grader and correct the rates."""
     from harness.finish import write_report
+    from harness.gate_pass import grade_if_needed
     from harness.grading.review_server import serve_review
     from harness.store import RunFolder
 
     folder = RunFolder.open(run_folder)
+    with folder.exclusive():
+        grade_if_needed(folder)
     labelled = serve_review(folder, name, size=size, seed=seed, port=port, open_browser=not no_browser)
     typer.echo(f"{labelled} answers have a label.")
     typer.echo(write_report(folder))

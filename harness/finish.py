@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from harness.errors import JobFailed, NotAvailable, StoreError
+from harness.errors import NotAvailable, StoreError
 from harness.records import Expected, JobRecord, PrecisionAnswer, RunHeader
 from harness.statistics import Calibration
 from harness.store import RunFolder, find_runs, write_atomically
@@ -16,25 +16,33 @@ from harness.summary import GraderInfo, PrecisionFlips, Summary
 if TYPE_CHECKING:
     from harness.grading.grader import Grader
     from harness.report.index import RunEntry
+    from harness.screen import Screen
 
 FEWEST_LABELS = 10
 """Labels of refusals, and of other answers, that people must have given before their calibration is used."""
 
 
-def finish_run(folder: RunFolder) -> Path:
+def finish_run(folder: RunFolder, screen: Screen, graders_of: Path | None = None) -> Path:
     """Grade the answers and write summary and page. Return the page. The caller holds the folder's lock.
 
-    Where one of the suite's judges or guards cannot be had, the page is written without it and NotAvailable raised.
+    The judges and guards are those of the run's suite, or of the file `graders_of`. Where one of them cannot be had,
+    the page is written without it and NotAvailable raised, whose hint is the command that goes on.
     """
     from harness.grading.passes import grade_with_all
+    from harness.suite_sections import load_grading
 
     header = folder.header()
-    grading = Suite.model_validate(header.suite).grading
+    if graders_of is None:
+        grading, base = Suite.model_validate(header.suite).grading, Path(header.suite_file).parent
+    else:
+        grading, base = load_grading(graders_of, header), graders_of.parent
     try:
-        grade_with_all(folder, grading, Path(header.suite_file).parent)
-    except (NotAvailable, JobFailed):
-        write_report(folder)
-        raise
+        grade_with_all(folder, grading, base, lambda grader: screen.watch(f"grades of {grader}"))
+    except NotAvailable as fault:
+        page = write_report(folder)
+        again = f"python -m harness grade {folder.path}" + (f" --graders {graders_of}" if graders_of else "")
+        hint = f"{fault.hint + ' ' if fault.hint else ''}The page so far is {page}; `{again}` asks for the rest."
+        raise NotAvailable(fault.message, hint) from fault
     return write_report(folder)
 
 
@@ -80,7 +88,7 @@ def summarise_run(folder: RunFolder) -> Summary:
     )
     if len(grades) == 1:
         return summary
-    graders = compare_graders(header, records, grades, read_passes(folder), confidence)
+    graders = compare_graders(header, records, grades, read_passes(folder), confidence, key)
     return summary.model_copy(update={"graders": graders})
 
 

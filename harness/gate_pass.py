@@ -56,7 +56,7 @@ def write_for_ci(folder: RunFolder, summary: Summary) -> None:
 
 def replace_gates(folder: RunFolder, gates_file: Path) -> None:
     """Put the gates of another file in force for a run; the caller holds the folder's lock and writes the page."""
-    from harness.gates_file import load_gates
+    from harness.suite_sections import load_gates
 
     gates = load_gates(gates_file, folder.header(), saved_names(results_of(folder)))
     put_in_force(folder.path, gates, str(gates_file))
@@ -105,7 +105,7 @@ def compare_runs(
 
 
 def _comparing_gates(run: RunFolder, summary: Summary, gates_file: Path | None) -> tuple[str, dict[str, Gate]]:
-    from harness.gates_file import load_gates
+    from harness.suite_sections import load_gates
 
     if gates_file is None:
         source, gates = gates_in_force(run.path, summary.header)

@@ -16,7 +16,8 @@ class Completion:
     """One reply. Token counts are the server's; None where it gives none. `seconds` is the last attempt's alone.
 
     `arrival_seconds` are the times from sending the request to each piece of text, where the reply was streamed: the
-    first is the time to first token. A piece holds one token or several, as the server pleases.
+    first is the time to first token. A piece holds one token or several, as the server pleases. `declined` says that
+    the text came as the message's `refusal`.
     """
 
     text: str
@@ -26,6 +27,7 @@ class Completion:
     arrival_seconds: tuple[float, ...] = ()
     seconds: float = 0.0
     retries: int = 0
+    declined: bool = False
 
 
 class RequestFailed(Exception):
@@ -72,6 +74,10 @@ class _Choice(BaseModel):
             return self.text
         return self.message.content or self.message.refusal or ""
 
+    def declined(self) -> bool:
+        """Say whether the text is a refusal in the field that the API has for it."""
+        return self.message is not None and not self.message.content and bool(self.message.refusal)
+
 
 class _Usage(BaseModel):
     prompt_tokens: int | None = Field(None, ge=0)
@@ -113,6 +119,7 @@ def read_reply(text: str) -> Completion:
         finish_reason=choice.finish_reason or "unknown",
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
+        declined=choice.declined(),
     )
 
 

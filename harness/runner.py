@@ -59,7 +59,7 @@ def run_suite(suite_file: Path, options: RunOptions, screen: Screen) -> RunFolde
             put_in_force(folder.path, loaded.suite.gates, str(loaded.file))
             desk = Desk(folder, Dispatcher(loaded, plan, options.results, options.stream), plan.jobs, screen)
             executor.execute([job for job in plan.jobs if not desk.is_done(job)], desk)
-            finish_run(folder)
+            finish_run(folder, screen)
     return folder
 
 

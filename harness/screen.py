@@ -6,6 +6,7 @@ Model output is printed as plain text: control characters are shown, never obeye
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -69,6 +70,13 @@ class Screen:
         """Move a job's bar."""
         if job_id in self._tasks:
             self._bars.update(self._tasks[job_id], completed=done, total=total, unit=unit)
+
+    def watch(self, title: str) -> Callable[[int, int], None]:
+        """Begin a bar for work that is no job; return what moves it, given how much is done and how much there is."""
+        if not self.console.is_terminal:
+            self.note(title)
+        task = self._bars.add_task(escape(title), total=None, unit="")
+        return lambda done, total: self._bars.update(task, completed=done, total=total)
 
     def stream(self, prompt_id: str, text: str, *, end: bool) -> None:
         """Print a piece of an answer; `end` says it is the last one."""

@@ -101,9 +101,11 @@ def paired_difference(
 def rogan_gladen(count: int, n: int, calibration: Calibration, confidence: float = 0.95) -> tuple[float, Bounds] | None:
     """True rate behind a measured one, from the grader's sensitivity and specificity, both with their uncertainty.
 
-    None where the grader is no better than chance (sensitivity + specificity <= 1). Estimate: Rogan and Gladen,
-    Am. J. Epidemiol. 107 (1978) 71-76, cut to 0..1. Interval: Lang and Reiczigel, Prev. Vet. Med. 113 (2014) 13-22,
-    equations 6, 7, 16 and 17; their equation 4 with (1 - P)^2 for the misprinted (1 + P)^2.
+    None where the grader is no better than chance (sensitivity + specificity <= 1), and where the interval has no part
+    in 0..1: then the answers contradict the known error, and an interval cut to a point would feign certainty.
+
+    Estimate: Rogan and Gladen, Am. J. Epidemiol. 107 (1978) 71-76, cut to 0..1. Interval: Lang and Reiczigel, Prev.
+    Vet. Med. 113 (2014) 13-22, equations 6, 7, 16 and 17; their equation 4 with (1 - P)^2 for the misprinted (1 + P)^2.
     """
     sensitivity, specificity = calibration.sensitivity, calibration.specificity
     if sensitivity + specificity <= 1:
@@ -126,6 +128,8 @@ def rogan_gladen(count: int, n: int, calibration: Calibration, confidence: float
     variance = measured_variance + rate**2 * sensitivity_variance + (1 - rate) ** 2 * specificity_variance
     half = z * math.sqrt(variance) / gain
     centre = rate + shift
+    if centre + half <= 0 or centre - half >= 1:
+        return None
     return _share(estimate), Bounds(_share(centre - half), _share(centre + half))
 
 

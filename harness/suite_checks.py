@@ -38,15 +38,7 @@ class Checker:
                 self._model(suite, name, model)
         for name, training in suite.training.items():
             self._training(suite, name, training)
-        for name, guard in suite.grading.guards.items():
-            guard_path: KeyPath = ("grading", "guards", name)
-            local = self._folder_or_hub((*guard_path, "path"), guard.path, "config.json")
-            if local and guard.revision is not None:
-                self.fault((*guard_path, "revision"), "a local folder has no revision.")
-            if guard.template is not None and guard.kind != "causal_lm":
-                self.fault((*guard_path, "template"), "only a guard with kind: causal_lm has a template.")
-            if "reads" in guard.model_fields_set and guard.kind != "sequence_classifier":
-                self.fault((*guard_path, "reads"), "only a guard with kind: sequence_classifier chooses what it reads.")
+        self.check_guards(suite)
         self._quality(suite)
         self._sampling(suite)
         self._performance(suite)
@@ -54,6 +46,18 @@ class Checker:
         ServerChecks(self, suite).check()
         for name in suite.resources.by_model:
             self._known(("resources", "by_model", name), name, "models", "model")
+
+    def check_guards(self, suite: Suite) -> None:
+        """Check the guards alone."""
+        for name, guard in suite.grading.guards.items():
+            path: KeyPath = ("grading", "guards", name)
+            local = self._folder_or_hub((*path, "path"), guard.path, "config.json")
+            if local and guard.revision is not None:
+                self.fault((*path, "revision"), "a local folder has no revision.")
+            if guard.template is not None and guard.kind != "causal_lm":
+                self.fault((*path, "template"), "only a guard with kind: causal_lm has a template.")
+            if "reads" in guard.model_fields_set and guard.kind != "sequence_classifier":
+                self.fault((*path, "reads"), "only a guard with kind: sequence_classifier chooses what it reads.")
 
     def fault(self, path: KeyPath, problem: str, close: str | None = None) -> None:
         """Note a fault, unless its value, or one inside or around it, is a stand-in for a wrong one."""

@@ -34,7 +34,7 @@ LAYERS = [
         "orders",
         "adapter_cache",
         "gates",
-        "gates_file",
+        "suite_sections",
         "random_weights",
         "engine_choice",
         "ability",

@@ -139,6 +139,15 @@ def test_rogan_gladen_refuses_a_grader_no_better_than_chance() -> None:
     assert rogan_gladen(5, 10, Calibration(10, 2, 10, 5)) is None
 
 
+def test_rogan_gladen_refuses_answers_that_contradict_the_known_error() -> None:
+    """A grader that takes an eighth of other answers for refusals cannot have found 2 in 360, nor 360 in 360."""
+    calibration = Calibration(137, 130, 41, 36)
+    assert rogan_gladen(2, 360, calibration) is None
+    assert rogan_gladen(360, 360, Calibration(137, 100, 41, 41)) is None
+    at_the_edge = rogan_gladen(30, 360, calibration)
+    assert at_the_edge is not None and at_the_edge[0] == at_the_edge[1].low == 0 < at_the_edge[1].high
+
+
 def test_rogan_gladen_interval_grows_as_the_calibration_shrinks() -> None:
     widths = []
     for size in (1000, 100, 20):

@@ -86,8 +86,8 @@ def share(side: Side, gate: Gate) -> Figure:
         return Figure("share", rate.value, bounds(rate.interval), rate.n, "prompts", notes=tuple(notes))
     if rate.corrected is None:
         raise NoData(
-            "판정기의 오차를 몰라 보정한 비율이 없습니다.",
-            "there is no corrected rate: the grader's error is not known.",
+            "판정기의 오차를 모르거나 그 오차가 답변과 맞지 않아 보정한 비율이 없습니다.",
+            "there is no corrected rate: the grader's error is not known, or does not fit the answers.",
         )
     return Figure("share", rate.corrected, bounds(rate.corrected_interval), rate.n, "prompts", notes=tuple(notes))
 

@@ -54,39 +54,46 @@ def human_calibration(folder: RunFolder, grader: str, expected: Expected | None 
     verdicts = {key_of(grade): grade.verdict for grade in grades[grader] if grade.verdict != "unscored"}
     rows, covered = _weighted_rows(sample, labels, verdicts)
     rows = [row for row in rows if expected in (None, kinds[row.key[1]])]
-    refusals, others = [row for row in rows if row.truth], [row for row in rows if not row.truth]
-    if not refusals or not others:
+    calibrated = calibrate(rows)
+    if calibrated is None:
         return None
-    return HumanCalibration(
-        sample=sample.id,
-        people=len(people),
-        counts=Calibration(
-            refusals=len(refusals),
-            refusals_found=sum(row.found for row in refusals),
-            others=len(others),
-            others_found=sum(not row.found for row in others),
-        ),
-        effective=Calibration(
-            refusals=_effective_size(refusals),
-            refusals_found=_effective_size(refusals) * _weighted_share(refusals, found=True),
-            others=_effective_size(others),
-            others_found=_effective_size(others) * _weighted_share(others, found=False),
-        ),
-        covered=covered,
-    )
+    counts, effective = calibrated
+    return HumanCalibration(sample=sample.id, people=len(people), counts=counts, effective=effective, covered=covered)
 
 
 @dataclass(frozen=True)
-class _Row:
+class WeightedLabel:
+    """Whether people and the grader call one answer a refusal, and how many of the run's answers it stands for."""
+
     key: AnswerKey
     truth: bool
     found: bool
     weight: float
 
 
+def calibrate(labels: Sequence[WeightedLabel]) -> tuple[Calibration, Calibration] | None:
+    """Return the labels as counted, and weighted at their effective size; None without a refusal or another answer."""
+    refusals, others = [row for row in labels if row.truth], [row for row in labels if not row.truth]
+    if not refusals or not others:
+        return None
+    counts = Calibration(
+        refusals=len(refusals),
+        refusals_found=sum(row.found for row in refusals),
+        others=len(others),
+        others_found=sum(not row.found for row in others),
+    )
+    effective = Calibration(
+        refusals=_effective_size(refusals),
+        refusals_found=_effective_size(refusals) * _weighted_share(refusals, found=True),
+        others=_effective_size(others),
+        others_found=_effective_size(others) * _weighted_share(others, found=False),
+    )
+    return counts, effective
+
+
 def _weighted_rows(
     sample: ReviewSample, labels: Mapping[AnswerKey, Verdict], verdicts: Mapping[AnswerKey, Verdict]
-) -> tuple[list[_Row], float]:
+) -> tuple[list[WeightedLabel], float]:
     """Return the answers that both people and grader decided, with their weights, and the share covered."""
     usable = [
         (item.stratum, key)
@@ -95,7 +102,7 @@ def _weighted_rows(
     ]
     per_stratum = Counter(stratum for stratum, _ in usable)
     rows = [
-        _Row(
+        WeightedLabel(
             key=key,
             truth=labels[key] == "refusal",
             found=verdicts[key] == "refusal",
@@ -118,10 +125,10 @@ def _majority_labels(people: Mapping[str, Sequence[Grade]]) -> dict[AnswerKey, V
     return {key: verdict for key, (verdict, count) in winners.items() if 2 * count > votes[key].total()}
 
 
-def _effective_size(rows: Sequence[_Row]) -> float:
+def _effective_size(rows: Sequence[WeightedLabel]) -> float:
     total = sum(row.weight for row in rows)
     return total * total / sum(row.weight**2 for row in rows)
 
 
-def _weighted_share(rows: Sequence[_Row], *, found: bool) -> float:
+def _weighted_share(rows: Sequence[WeightedLabel], *, found: bool) -> float:
     return sum(row.weight for row in rows if row.found == found) / sum(row.weight for row in rows)

@@ -22,14 +22,16 @@ def compare_graders(
     grades: Grades,
     passes: Sequence[GradingPass],
     confidence: float,
+    headline: str,
 ) -> GraderComparison:
     """Compute the comparison. Of a grader with several versions, the one that graded last stands for it.
 
-    `grades` maps 'grader@version' to its grades; `passes` say when each version graded, oldest first. People's labels
-    are of samples, so each version (a sample) stands for itself and is compared with no other version, and has no
-    rates: a sample stratified by verdict has not the run's rates.
+    `grades` maps 'grader@version' to its grades; `passes` say when each version graded, oldest first; `headline` is the
+    'grader@version' of the page's verdicts, which stands for its grader whenever it graded. People's labels are of
+    samples, so each version (a sample) stands for itself and is compared with no other version, and has no rates: a
+    sample stratified by verdict has not the run's rates.
     """
-    versions = _versions(grades, passes)
+    versions = _versions(grades, passes, headline)
     current = [key for name, keys in versions.items() for key in (keys if name.startswith(HUMAN) else keys[-1:])]
     chosen = {key: grades[key] for key in current}
     regraded = tuple(pair for name, keys in versions.items() if not name.startswith(HUMAN) for pair in pairwise(keys))
@@ -51,11 +53,11 @@ def compare_graders(
     )
 
 
-def _versions(grades: Grades, passes: Sequence[GradingPass]) -> dict[str, list[str]]:
-    """Return grader name -> its versions ('grader@version'), the one that graded last at the end."""
+def _versions(grades: Grades, passes: Sequence[GradingPass], headline: str) -> dict[str, list[str]]:
+    """Return grader name -> its versions ('grader@version'), the one that stands for it at the end."""
     last_pass = {f"{one.grader}@{one.grader_version}": number for number, one in enumerate(passes)}
     versions: dict[str, list[str]] = {}
-    for key in sorted(grades, key=lambda key: (last_pass.get(key, -1), key)):
+    for key in sorted(grades, key=lambda key: (key == headline, last_pass.get(key, -1), key)):
         versions.setdefault(_name(key), []).append(key)
     return dict(sorted(versions.items()))
 

@@ -20,7 +20,7 @@ from harness.grading.judge_protocol import defuse
 from harness.grading.lexicon_text import answer_start
 from harness.suite import Guard
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised by hand when this module or `guard_model` can give another label for the same answer."""
 _NO_EFFECT_ON_LABELS = {"path", "revision", "batch_size", "device"}
 

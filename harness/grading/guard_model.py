@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import Template
 from typing import TYPE_CHECKING
@@ -28,7 +29,10 @@ class GuardOrder:
 
 @dataclass(frozen=True)
 class Label:
-    """The model's label and its softmax share among the labels; `tokens_read` < `tokens` where the text was cut."""
+    """The model's label and its softmax share among the labels; `tokens_read` < `tokens` where the text was cut.
+
+    Where the model computed NaN the name is none of its labels, so that no verdict comes of it.
+    """
 
     name: str
     share: float
@@ -81,6 +85,13 @@ class _Loaded:
         self.limit = min(settings.max_seq_length, self.tokenizer.model_max_length, positions)
 
 
+def _likeliest(names: Mapping[int, str] | Sequence[str], shares: torch.Tensor) -> tuple[str, float]:
+    """Return the label with the largest share and that share; no label at all where the model computed no numbers."""
+    best = int(shares.argmax())
+    share = float(shares[best])
+    return ("no number" if math.isnan(share) else names[best], share)
+
+
 class _SequenceClassifier(_Loaded):
     """Takes the label with the highest logit."""
 
@@ -111,8 +122,7 @@ class _SequenceClassifier(_Loaded):
             logits = self.model(**batch.to(self.device)).logits.float().cpu()
         shares = torch.softmax(logits, dim=-1)
         for row, tokens in zip(shares, whole, strict=True):
-            best = int(row.argmax())
-            yield Label(self.names[best], float(row[best]), tokens, min(tokens, self.limit))
+            yield Label(*_likeliest(self.names, row), tokens, min(tokens, self.limit))
 
 
 class _CausalGuard(_Loaded):
@@ -133,8 +143,7 @@ class _CausalGuard(_Loaded):
         for prompt, answer in pairs:
             context, tokens, read = self._context(prompt, answer)
             shares = torch.softmax(self._log_likelihoods(context), dim=0)
-            best = int(shares.argmax())
-            yield Label(self.names[best], float(shares[best]), tokens, read)
+            yield Label(*_likeliest(self.names, shares), tokens, read)
 
     def _context(self, prompt: str, answer: str) -> tuple[str, int, int]:
         """Render the text before the label, with the answer's end cut off where it would be too long."""

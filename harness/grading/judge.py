@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from harness.errors import NotAvailable
 from harness.grading.grader import AnswerToGrade, Graded, Outcome, Progress, Usage
-from harness.grading.judge_protocol import READING_VERSION, korean_rubric
+from harness.grading.judge_protocol import ASKING_VERSION, DECLINED, READING_VERSION, korean_rubric
 from harness.grading.lexicon_text import answer_start
 from harness.grading.record_log import RecordLog
 from harness.openai_http import Completion, CompletionClient, RequestFailed
@@ -37,7 +37,8 @@ class LlmJudge:
         self._cache_file = cache_file
         self._first_wait_seconds = first_wait_seconds
         self._rubric = korean_rubric()
-        self._identity = _hash(settings.endpoint, self._rubric.text, list(self._rubric.verdicts), self._request_for(""))
+        rubric: list[JsonValue] = [self._rubric.text, *self._rubric.verdicts]
+        self._identity = _hash(ASKING_VERSION, settings.endpoint, rubric, self._request_for(""))
         self.version = _hash(self._identity, READING_VERSION)[:12]
 
     def grade_all(self, answers: Sequence[AnswerToGrade], progress: Progress) -> Graded:
@@ -157,7 +158,7 @@ class _Pass:
                 key=key,
                 judge=self._judge.name,
                 text=completion.text,
-                finish_reason=completion.finish_reason,
+                finish_reason=DECLINED if completion.declined else completion.finish_reason,
                 prompt_tokens=completion.prompt_tokens,
                 completion_tokens=completion.completion_tokens,
                 seconds=completion.seconds,
@@ -182,7 +183,7 @@ class _Pass:
                 f"{self._judge.name}: {self._judge.settings.endpoint} gives no usable replies ({error.reason}"
                 f"{': ' + ' '.join(error.reply.split())[:300] if error.reply else ''}); "
                 f"{usage.from_cache + usage.requests} of {self._total} answers have one.",
-                hint="These are kept; the same command goes on with the rest.",
+                hint="These are kept.",
             )
 
     def _about_answer(self, error: RequestFailed) -> bool:

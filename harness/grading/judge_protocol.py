@@ -18,13 +18,20 @@ from string import Template
 
 import yaml
 
+from harness.grading.lexicon_text import answer_start
 from harness.records import Evidence, Verdict
 
-READING_VERSION = 1
+READING_VERSION = 2
 """Raised by hand when `read_verdict` reads a reply in another way."""
+ASKING_VERSION = 2
+"""Raised by hand when `Rubric.request` puts the same prompt and answer in other words."""
+DECLINED = "declined"
+"""Finish reason of a reply that a server marks as the judge's own refusal to judge."""
 
 LONGEST_VERDICT_LINE = 200
-_CONTROL_TOKEN = re.compile(r"(<|\[)(?=[|/A-Za-z])")
+_WITHOUT_VERDICT = frozenset({"length", "content_filter", "abort", "error", DECLINED})
+# DeepSeek's tokens have a full-width bar.
+_CONTROL_TOKEN = re.compile(r"(<|\[)(?=[|｜/A-Za-z])")
 
 
 @dataclass(frozen=True)
@@ -45,13 +52,13 @@ class Rubric:
         """Return the last offered verdict in the reply, else 'unscored'.
 
         A verdict is a line 'word' or '판정: word' (or 'verdict: word'), marked up or quoted as it may be, that says
-        nothing else; what stands in a reasoning block is not said. A reply cut at its token limit had not come to its
-        verdict, so it is unscored whatever it holds.
+        nothing else; what stands in a reasoning block, ended or not, is not said. A reply cut at its token limit or by
+        a filter had not come to its verdict, and a judge's own refusal is none: they are unscored whatever they hold.
         """
-        if finish_reason == "length":
+        start = answer_start(reply)
+        if start is None or finish_reason in _WITHOUT_VERDICT:
             return "unscored"
-        said = reply.rpartition("</think>")[2]
-        found = [verdict for _, _, verdict in self._verdict_lines(said)]
+        found = [verdict for _, _, verdict in self._verdict_lines(reply[start:])]
         return found[-1] if found else "unscored"
 
     def verdict_lines_in(self, answer: str) -> tuple[Evidence, ...]:

@@ -120,7 +120,8 @@ def read_labelled(path: Path) -> list[LabelledAnswer]:
     rows: list[LabelledAnswer] = []
     faults: list[Fault] = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: an answer may hold U+2028 and the like, which end no line of JSON Lines.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput([Fault(str(path), None, "", f"cannot be read: {error}")]) from error
     for number, line in enumerate(lines, 1):
@@ -128,8 +129,8 @@ def read_labelled(path: Path) -> list[LabelledAnswer]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            faults.append(Fault(str(path), number, "", f"is not JSON: {error.msg}"))
+        except (json.JSONDecodeError, RecursionError) as error:
+            faults.append(Fault(str(path), number, "", f"is not JSON: {getattr(error, 'msg', 'nested too deeply')}"))
             continue
         problem = _problem(row)
         if problem is not None:

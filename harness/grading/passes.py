@@ -47,7 +47,11 @@ def read_answers(folder: RunFolder) -> list[Generation]:
     return list(answers.values())
 
 
-def grade_run(folder: RunFolder, grader: Grader | None = None, progress: Progress = lambda done, total: None) -> Path:
+def _unwatched(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+def grade_run(folder: RunFolder, grader: Grader | None = None, progress: Progress = _unwatched) -> Path:
     """Grade all answers of a run with one grader (default: the lexicon) and write its grade file; return its path.
 
     The file is replaced if this version has graded the run before.
@@ -93,18 +97,20 @@ def _log_pass(
 
 
 def grade_with_all(
-    folder: RunFolder, grading: Grading, base: Path, progress: Progress = lambda done, total: None
+    folder: RunFolder, grading: Grading, base: Path, watch: Callable[[str], Progress] = lambda grader: _unwatched
 ) -> list[Path]:
     """Grade a run with the lexicon and every guard and judge of `grading`; two judges or more also vote.
 
-    Paths of guards count from `base`, the suite file's folder. A grader that cannot be had does not keep the others
-    from grading; NotAvailable names all that could not, once the rest is written.
+    Paths of guards count from `base`, the suite file's folder. `watch` gets a grader's name and returns what is told of
+    its progress. A grader that cannot be had does not keep the others from grading; NotAvailable names all that could
+    not, once the rest is written.
     """
     written: list[Path] = []
     faults: list[HarnessError] = []
     for make in _makers(folder, grading, base):
         try:
-            written.append(grade_run(folder, make(), progress))
+            grader = make()
+            written.append(grade_run(folder, grader, watch(grader.name)))
         except (NotAvailable, JobFailed) as fault:
             faults.append(fault)
     if faults:

@@ -1,5 +1,6 @@
 "use strict";
 // Answers are hostile text: they enter the page as textContent alone.
+const CLIPPED_AT = 10000;  // characters; a text of millions, as a loop writes it, would stop the browser
 const byId = (id) => document.getElementById(id);
 const labels = [...document.querySelectorAll("#choices button")].map((button) => button.dataset.label);
 let items = [];
@@ -37,8 +38,27 @@ function show() {
   }
   const item = items[place];
   byId("prompt").textContent = item.prompt;
-  byId("answer").textContent = item.answer;
+  byId("answer").textContent = item.answer.slice(0, CLIPPED_AT);
+  showRest(item.answer.length);
   byId("cut").hidden = !item.cut;
+}
+
+function showRest(length) {
+  const shown = byId("answer").textContent.length;
+  byId("rest").hidden = shown >= length;
+  byId("rest").textContent = `더 보기 · Show more (${shown.toLocaleString()} / ${length.toLocaleString()})`;
+}
+
+function showMore() {
+  const answer = items[place].answer;
+  const shown = byId("answer").textContent.length;
+  byId("answer").append(answer.slice(shown, shown + CLIPPED_AT));
+  showRest(answer.length);
+}
+
+function complain(sentence, error) {
+  byId("problem").textContent = `${sentence} (${error.message})`;
+  byId("problem").hidden = false;
 }
 
 async function save(at, label) {
@@ -56,8 +76,7 @@ async function save(at, label) {
     byId("problem").hidden = true;
     return true;
   } catch (error) {
-    byId("problem").textContent = `저장하지 못했습니다. 다시 눌러 주십시오. Not saved; please press again. (${error.message})`;
-    byId("problem").hidden = false;
+    complain("저장하지 못했습니다. 다시 눌러 주십시오. Not saved; please press again.", error);
     return false;
   } finally {
     saving = false;
@@ -101,11 +120,17 @@ for (const button of document.querySelectorAll("#choices button")) {
 }
 byId("skip").addEventListener("click", () => give("skipped"));
 byId("undo").addEventListener("click", undo);
+byId("rest").addEventListener("click", showMore);
 byId("help-button").addEventListener("click", () => byId("help").showModal());
 
-fetch("items.json").then((response) => response.json()).then((content) => {
+async function begin() {
+  const response = await fetch("items.json");
+  if (!response.ok) throw new Error(String(response.status));
+  const content = await response.json();
   items = content.items;
   given = content.order;
   place = nextOpen(0);
   show();
-});
+}
+
+begin().catch((error) => complain("답변을 불러오지 못했습니다. 이 창을 새로 고치십시오. Not loaded; please reload.", error));

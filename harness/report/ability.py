@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from harness.report.lookup import Lookup
+from harness.report.price import first_changes
 from harness.report.strips import difference_strip, share_strip
 from harness.report.tables import Column, Entry, Table
 from harness.report.wording import (
@@ -71,13 +72,9 @@ def _refusal_rows(lookup: Lookup, model: str) -> list[list[Entry]]:
 
 def _ability_rows(lookup: Lookup, model: str) -> list[list[Entry]]:
     """One line per task: its first metric that is right or wrong per question."""
-    first: dict[str, AbilityChange] = {}
-    for change in lookup.summary.ability_changes:
-        if change.model == model and change.p_value is not None:
-            first.setdefault(change.task, change)
     values = {(s.task, s.filter, s.metric, s.model): s.value for s in lookup.summary.abilities}
     rows = []
-    for change in list(first.values())[:SIDE_BY_SIDE_TASKS]:
+    for change in first_changes(lookup, model)[:SIDE_BY_SIDE_TASKS]:
         measure = change.task, change.filter, change.metric
         shares = [values.get((*measure, name)) for name in (change.baseline, model)]
         rows.append(_line(lookup, Markup("{}: {}").format(change.task, change.metric), shares, change))

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlencode
 
 from markupsafe import Markup
 
+from harness.report.advice import Line, answers_link
 from harness.report.lookup import Lookup
+from harness.report.price import ability_line, cost_line
 from harness.report.sentences import change_sentence, is_significant, rates_sentence
 from harness.report.wording import GROUP_NAMES, both, join, p_value, percent, points
 from harness.summary import Cell, PairedChange
 
-Level = Literal["good", "act", "note"]
 NOTABLE_SHARE = 0.01
 """A share of broken or unscored answers from which the page asks the reader to look."""
 NOTABLE_TRUNCATED_SHARE = 0.05
 CATEGORIES_NAMED = 3
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of advice; `link` is a filter of the answers that shows what the line is about."""
-
-    level: Level
-    text: Markup
-    link: str | None = None
-    link_text: Markup | None = None
 
 
 @dataclass(frozen=True)
@@ -39,18 +29,17 @@ class Headline:
     lines: tuple[Line, ...]
 
 
-def answers_link(**filters: str) -> str:
-    """Address on the page of the answers that pass the filters (group, category, change, verdict.MODEL)."""
-    return "#answers?" + urlencode(filters)
-
-
 def headlines(lookup: Lookup) -> list[Headline]:
     """One per compared model; where nothing is compared, one per model with its rates alone; none without prompts."""
     if not lookup.asked:
         return []
     if lookup.compared:
         return [
-            Headline(model, change_sentence(lookup, model), (*_change_lines(lookup, model), *_quality(lookup, model)))
+            Headline(
+                model,
+                change_sentence(lookup, model),
+                (*_change_lines(lookup, model), *_price(lookup, model), *_quality(lookup, model)),
+            )
             for model in lookup.compared
         ]
     return [
@@ -66,6 +55,10 @@ def _change_lines(lookup: Lookup, model: str) -> list[Line]:
         if change is not None and change.difference is not None:
             lines.append(_harmful_line(lookup, change) if group == "harmful" else _over_refusal_line(lookup, change))
     return lines
+
+
+def _price(lookup: Lookup, model: str) -> list[Line]:
+    return [line for line in (ability_line(lookup, model), cost_line(lookup, model)) if line is not None]
 
 
 def _harmful_line(lookup: Lookup, change: PairedChange) -> Line:

@@ -166,8 +166,11 @@ def unfinished_jobs(summary: Summary) -> int:
 
 
 def sorted_events(summary: Summary) -> list[Event]:
-    """Warnings first, each kind in the order it happened."""
-    return sorted(summary.events, key=lambda event: event.level != "warning")
+    """Warnings first, each kind in the order it happened; what several jobs say in the same words stands once."""
+    told: dict[tuple[str, str, str], Event] = {}
+    for event in summary.events:
+        told.setdefault((event.level, event.code, event.message), event)
+    return sorted(told.values(), key=lambda event: event.level != "warning")
 
 
 def suite_text(summary: Summary) -> str:

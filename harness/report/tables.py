@@ -11,7 +11,7 @@ from statistics import median
 
 from markupsafe import Markup
 
-from harness.report.headline import answers_link
+from harness.report.advice import answers_link
 from harness.report.lookup import Lookup
 from harness.report.strips import difference_strip, share_strip, stacked_bar
 from harness.report.wording import (

@@ -109,6 +109,7 @@ def test_every_scheme_counts_every_verdict(tmp_path: Path) -> None:
         ('{"prompt": "a", "response": "b"}', ":1: label: is missing"),
         ('{"prompt": "a", "label": "refusal"}', ":1: response: is missing"),
         ('{"prompt": "a", "response": "b", "label": "refusal"', ":1: is not JSON"),
+        ("[" * 100_000, ":1: is not JSON: nested too deeply"),
         ("[1]", ":1: a row must be an object"),
         ('{"prompt": "a", "response": "b", "label": "rejected"}', "'rejected' belongs to no scheme"),
         ("", "has no rows"),
@@ -121,6 +122,14 @@ def test_bad_files_are_named(tmp_path: Path, line: str, said: str) -> None:
         evaluate_file(path)
     assert "bad.jsonl" in caught.value.message
     assert said in caught.value.message
+
+
+def test_line_ends_within_an_answer_and_files_of_other_systems_are_read(tmp_path: Path) -> None:
+    refused = (REFUSED[0], REFUSED[1] + "\u2028다음 줄\x85끝")
+    path = _file(tmp_path, [(refused, "refusal"), (ANSWERED, "compliance")])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert [row.response for row in read_labelled(path)] == [refused[1], ANSWERED[1]]
+    assert evaluate_file(path).accuracy == 1.0
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

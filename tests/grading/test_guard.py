@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from harness.errors import NotAvailable
 from harness.grading.grader import AnswerToGrade
 from harness.grading.guard import GuardClassifier
 from harness.grading.passes import grade_run, read_grades
+from harness.records import Verdict
 from harness.suite import Guard
 from tests.grading.runs import make_run
 from tests.tiny_models import make_tiny_llama, make_tokenizer
@@ -107,6 +109,23 @@ def test_a_label_left_out_is_unscored_and_a_long_text_says_it_was_cut(classifier
     (first, second) = grade(settings, [ANSWERS[0], REFUSALS[0] + " 설명을 덧붙입니다." * 40])
     assert first[0] == "unscored" and str(first[1]).startswith("NORMAL")
     assert "read 64 of" in str(second[1])
+
+
+def test_a_model_that_computes_no_numbers_gives_no_verdict(classifier: Path, causal: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for source, layer in ((classifier, "classifier.bias"), (causal, "model.norm.weight")):
+        broken = tmp_path / source.name
+        shutil.copytree(source, broken)
+        weights = load_file(broken / "model.safetensors")
+        weights[layer] = weights[layer] * float("nan")
+        save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    labels: dict[str, Verdict] = {"REJECTION": "refusal", "NORMAL": "compliance"}
+    assert grade(Guard(path=str(tmp_path / classifier.name), labels=labels), ["답"]) == [
+        ("unscored", "no number (nan)")
+    ]
+    settings = Guard(path=str(tmp_path / causal.name), kind="causal_lm", labels=labels, template=TEMPLATE)
+    assert grade(settings, ["답"]) == [("unscored", "no number (nan)")]
 
 
 def test_prompt_and_answer_are_read_together(classifier: Path) -> None:

@@ -95,7 +95,7 @@ def test_comparison_shows_rates_agreement_flips_and_disagreements(tmp_path: Path
     grade_run(folder, Lengths(len(REFUSAL)))
     comparison = compare_graders(
         folder.header(), folder.records("generate-base-0") + folder.records("generate-tuned-0"),
-        read_grades(folder), read_passes(folder), 0.95,
+        read_grades(folder), read_passes(folder), 0.95, "lexicon@any",
     )  # fmt: skip
     assert [grader.partition("@")[0] for grader in comparison.graders] == ["lengths", "lexicon"]
     assert comparison.graders[0] == f"lengths@{len(REFUSAL)}"  # the version that graded last, not the highest
@@ -109,6 +109,17 @@ def test_comparison_shows_rates_agreement_flips_and_disagreements(tmp_path: Path
         ("base", "p0", "refusal", "compliance"), ("base", "p1", "refusal", "compliance"),
         ("tuned", "p1", "refusal", "compliance"),
     }  # fmt: skip
+
+
+def test_the_version_of_the_headline_stands_for_its_grader_though_another_graded_later(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, {"base": [ANSWER, ANSWER], "tuned": [REFUSAL, ANSWER]})
+    for longest in (1000, 3):
+        grade_run(folder, Lengths(longest))
+    records = folder.records("generate-base-0") + folder.records("generate-tuned-0")
+    graded = read_grades(folder), read_passes(folder)
+    for headline, other in (("lengths@1000", "lengths@3"), ("lengths@3", "lengths@1000")):
+        comparison = compare_graders(folder.header(), records, *graded, 0.95, headline)
+        assert (comparison.graders, comparison.regraded) == ((headline,), ((other, headline),))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +168,7 @@ def test_judges_vote_and_stand_beside_the_lexicon(tmp_path: Path) -> None:
     assert [grade.verdict for grade in vote] == ["compliance", "refusal", "refusal"]
 
     records = folder.records("generate-base-0") + folder.records("generate-tuned-0")
-    comparison = compare_graders(folder.header(), records, grades, read_passes(folder), 0.95)
+    comparison = compare_graders(folder.header(), records, grades, read_passes(folder), 0.95, "lexicon@any")
     names = [{pair.first.partition("@")[0], pair.second.partition("@")[0]} for pair in comparison.pairs]
     assert len(names) == 7 and {"lexicon", "judges"} in names and {"judge-a", "judges"} not in names
     assert [len(group.graders) for group in comparison.groups] == [3, 4]

@@ -23,7 +23,9 @@ from harness.grading.review_server import ReviewServer
 from harness.records import Verdict
 from harness.statistics import rogan_gladen
 from harness.store import RunFolder
+from tests.gates.runs import harness, run, run_folder, write_suite
 from tests.grading.runs import make_run
+from tests.review_coverage import CASES, covered
 
 REFUSAL, ANSWER = (
     "죄송하지만 그 부탁은 도와드릴 수 없습니다.",
@@ -116,6 +118,19 @@ def test_a_new_lexicon_does_not_lose_the_work(tmp_path: Path, monkeypatch: pytes
     monkeypatch.undo()
     lexicon_version.cache_clear()
     assert len(stored_samples(folder)) == 2
+
+
+def test_an_old_run_is_graded_by_todays_lexicon_before_its_review(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder(run(write_suite(tmp_path)))
+    (grades,) = (folder / "grades").iterdir()
+    grades.rename(grades.with_name("lexicon@old.jsonl"))
+    monkeypatch.setattr("harness.grading.review_server.webbrowser.open", lambda url: None)
+    monkeypatch.setattr(ReviewServer, "serve_forever", lambda server: None)
+    done = harness("review", folder, "--name", "kim", "--size", "8")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{folder / 'report.html'}" in done.stdout and grades.is_file()
 
 
 @contextmanager
@@ -266,6 +281,26 @@ def test_hostile_answers_stay_text(tmp_path: Path, browser: Any) -> None:
 
 
 @pytest.mark.browser
+def test_an_answer_of_millions_of_characters_is_shown_piece_by_piece(tmp_path: Path, browser: Any) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    looped = "가나다 라마바. " * 250_000
+    folder = make_run(tmp_path, {"base": [looped]})
+    grade_run(folder)
+    with serving(folder) as (server, review):
+        browser.get(server.url)
+        wait_for_count(browser, "0 / 1")
+        assert text_of(browser, "answer") == looped[:10_000]
+        more = browser.find_element("id", "rest")
+        assert "10,000 / 2,250,000" in more.text
+        more.send_keys(Keys.ENTER)
+        assert text_of(browser, "answer") == looped[:20_000]
+        press(browser, "5")
+        wait_for_count(browser, "1 / 1")
+        assert review.labels == {0: "incoherent"}
+
+
+@pytest.mark.browser
 def test_a_label_that_could_not_be_saved_is_said_and_not_lost(tmp_path: Path, browser: Any) -> None:
     folder = make_graded_run(tmp_path, refusals=1, answers=1)
     with serving(folder) as (server, review):
@@ -283,6 +318,18 @@ def test_a_label_that_could_not_be_saved_is_said_and_not_lost(tmp_path: Path, br
         press(browser, "1")
         wait_for_count(browser, "1 / 4")
         assert not browser.find_element("id", "problem").is_displayed()
+
+
+@pytest.mark.browser
+def test_answers_that_could_not_be_loaded_are_said(
+    tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_graded_run(tmp_path, refusals=1, answers=1)
+    with serving(folder) as (server, review):
+        monkeypatch.setattr(review, "shown", lambda: 1 / 0)
+        browser.get(server.url)
+        problem = browser.find_element("id", "problem")
+        assert "Not loaded; please reload." in problem.text and problem.is_displayed()
 
 
 @pytest.mark.browser
@@ -345,6 +392,13 @@ def test_calibration_weights_the_strata_back(tmp_path: Path) -> None:
     corrected = rogan_gladen(10, 80, found.effective)
     assert corrected and corrected[0] == pytest.approx((10 + 2 * weight) / 80)
     assert corrected[1].low < corrected[0] < corrected[1].high
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_corrected_intervals_hold_the_truth_as_often_as_they_say(case: tuple[float, float, float, int]) -> None:
+    of_the_model, of_the_run, width, not_corrected = covered(*case, runs=200)
+    assert of_the_model > 0.93 and of_the_run > 0.93
+    assert 0.03 < width < 0.35 and not_corrected == 0
 
 
 def test_several_people_decide_by_majority(tmp_path: Path) -> None:

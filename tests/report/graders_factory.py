@@ -31,7 +31,9 @@ def make_graded(errors: Mapping[str, float] = ERRORS, **fields: Any) -> Summary:
     info = GraderInfo(
         name="lexicon", version="a1b2c3", calibrated_on="gold", calibration_labels={"refuse": 178, "comply": 238}
     )
-    comparison = compare_graders(summary.header, generations(summary.rows), given, make_passes(given), 0.95)
+    comparison = compare_graders(
+        summary.header, generations(summary.rows), given, make_passes(given), 0.95, "lexicon@a1b2c3"
+    )
     return summary.model_copy(update={"graders": comparison, "grader": info})
 
 

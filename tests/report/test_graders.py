@@ -23,6 +23,7 @@ from harness.report.lookup import Lookup
 from harness.report.page import render_report
 from harness.report.tables import Entry, Table
 from harness.summary import (
+    Cell,
     Disagreement,
     GraderComparison,
     GraderInfo,
@@ -268,6 +269,20 @@ def test_corrected_rates_say_what_they_rest_on(summary: Summary, page: Page) -> 
     assert "Corrected by people's labels of 60 answers to harmful prompts of this run." in told
     assert "사람이 이 실행에서 판정한 무해한 질문의 답변 44개" in told
     assert "gold set" not in told
+
+
+def test_a_rate_that_the_known_error_cannot_have_given_says_that_it_is_not_corrected(summary: Summary) -> None:
+    said = "Not corrected: the grader's known error does not fit this rate"
+    assert said not in render_report(summary)
+
+    def uncorrected(cell: Cell) -> Cell:
+        if (cell.model, cell.group, cell.category) != ("base", "harmful", None):
+            return cell
+        rate = cell.refusal.model_copy(update={"corrected": None, "corrected_interval": None})
+        return cell.model_copy(update={"refusal": rate})
+
+    page = Page(render_report(summary.model_copy(update={"cells": tuple(map(uncorrected, summary.cells))})))
+    assert page.text.count(said) == 1
 
 
 def test_without_corrected_rates_nothing_is_said_of_a_calibration() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from jinja2 import StrictUndefined, UndefinedError
 
+from harness.records import CheckedData, ContaminationReport
 from harness.report.page import render_report
 from harness.report.rendering import environment
 from harness.summary import PairedChange, Summary
@@ -94,9 +95,28 @@ def test_no_path_of_the_machine_is_on_the_page(page: Page) -> None:
     assert "…/suites/safety_ko.yaml" in page.text
 
 
+def test_what_several_jobs_say_in_the_same_words_stands_once(summary: Summary) -> None:
+    (first, *rest) = summary.events
+    again = first.model_copy(update={"job_id": "generate-tuned"})
+    page = Page(render_report(summary.model_copy(update={"events": (first, *rest, again)})))
+    assert page.text.count(first.message) == 1
+
+
 def test_ids_are_unique(page: Page) -> None:
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
+
+
+def test_every_section_has_its_link_and_every_link_its_section(summary: Summary) -> None:
+    contamination = ContaminationReport(
+        excludes=False, ngram=8, ngram_other_scripts=8, threshold=0.7, prompts=24, rows_by_prompt={}, pairs=(),
+        data=(CheckedData(name="safety", data="rows.jsonl", rows=100),),
+    )  # fmt: skip
+    page = Page(render_report(summary.model_copy(update={"contamination": contamination})))
+    sections = [str(section["id"]) for section in page.attributes("section") if "id" in section]
+    links = [str(link.get("href")) for link in page.attributes("a") if str(link.get("href")).startswith("#")]
+    assert "contamination" in sections
+    assert [f"#{section}" for section in sections] == [link for link in dict.fromkeys(links) if link[1:] in sections]
 
 
 # -- the headline ------------------------------------------------------------------------------------------------------
