@@ -103,6 +103,7 @@ def batch_panel(name: str, series: Sequence[Series], unit_divisor: float) -> Mar
     axes.set_xticks(range(len(batches)), [str(batch) for batch in batches])
     axes.set_xlim(-0.4, max(len(batches) - 0.6, 0.4))
     axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axes.set_xlabel("@batch", fontsize=12, color=MUTED)
     return finish(figure, name, {"batch": ("배치 크기", "Batch size")})
 

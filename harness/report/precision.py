@@ -162,7 +162,7 @@ def _row(lookup: Lookup, members: dict[str, Measurement], present: Sequence[str]
         note = _ratio_note(item, first, middle, reference)
         row.append(
             Entry(
-                Markup('<b>{}</b><span class="interval">{}</span>{}').format(
+                Markup('<b>{}</b> <span class="interval">{}</span>{}').format(
                     quantity(middle, item.unit), quantity_range(low, high, middle, item.unit), note
                 )
             )
