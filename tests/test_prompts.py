@@ -194,6 +194,8 @@ def test_unknown_choices_are_faults_with_the_nearest_name() -> None:
         ("--limit", None),
     ]
     assert "no prompt 'theft-h9'" in caught.value.faults[0].problem
+    with pytest.raises(InvalidInput, match="there is no category 'zz'. There are a, b."):
+        select_prompts([*pairs(1, "a"), *pairs(1, "b")], categories=["zz"])
     with pytest.raises(InvalidInput, match="no prompt has both"):
         select_prompts([*pairs(1, "a"), *pairs(1, "b")], ids=["a-h0"], categories=["b"])
 

@@ -193,14 +193,15 @@ def wait_for_answers(results: Path, process: subprocess.Popen[bytes]) -> Path:
 
 
 def test_a_precision_the_machine_lacks_is_left_out_and_said(llama_suite: Path) -> None:
-    page = finished_page(run(llama_suite, "--new"))
-    content = summary(page)
+    done = run(llama_suite, "--new")
+    content = summary(finished_page(done))
     left_out = [event["message"] for event in content["events"] if event["code"] == "precision_left_out"]
     measured = {
         m["conditions"]["dtype"] for m in content["measurements"] if m["conditions"].get("study") == "precision"
     }
     assert {"float32", "bfloat16"} <= measured
     assert ("float16" in measured) != any("float16" in message for message in left_out)
+    assert all(message in done.stderr for message in left_out)
 
 
 def test_the_adapter_is_trained_once(llama_suite: Path) -> None:
@@ -300,6 +301,23 @@ def test_a_mistake_is_one_sentence_and_a_status(suite: Path, options: list[str],
     assert done.returncode == status
     assert sentence in done.stderr and "Traceback" not in done.stderr
     assert not (suite.parent / "results").exists()
+
+
+@pytest.mark.parametrize("verb", ["validate", "train"])
+def test_a_faulty_training_row_is_found_before_anything_runs(llama_suite: Path, verb: str) -> None:
+    rows = llama_suite.parent / "faulty.jsonl"
+    write_lines(rows, [{"instruction": "질문", "output": "답"}, {"instructoin": "질문", "output": ""}])
+    done = run(llama_suite, "-o", f"training.lora.data.path={rows}", verb=verb)
+    assert done.returncode == 2 and "[1/1]" not in done.stderr
+    assert f"{rows}:2: instruction: the column is missing" in done.stderr
+    assert f"{rows}:2: output: must be text that is not empty" in done.stderr
+
+
+def test_validate_counts_training_rows_and_train_says_where_there_is_nothing_to_train(
+    suite: Path, llama_suite: Path
+) -> None:
+    assert "24 prompts, 16 training rows, no faults" in run(llama_suite, verb="validate").stdout
+    assert run(suite, verb="train").stdout == "The suite trains nothing.\n"
 
 
 def test_chosen_prompts_only(suite: Path) -> None:

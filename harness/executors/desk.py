@@ -12,7 +12,7 @@ from types import TracebackType
 from harness.dispatch import Dispatcher
 from harness.errors import HarnessError, JobFailed, NotAvailable, PrecisionMismatch, StoreError
 from harness.orders import Failed, Finished, Message, Progress, Records, Streamed, WorkOrder
-from harness.records import Event, Job, JobStatus
+from harness.records import PRECISION_LEFT_OUT, Event, Job, JobStatus
 from harness.screen import Screen
 from harness.store import JobFile, RunFolder
 
@@ -104,7 +104,7 @@ def show(message: Message, job: Job, screen: Screen) -> None:
             screen.stream(message.prompt_id, message.text, end=message.end)
         case Records():
             for record in message.records:
-                if isinstance(record, Event) and record.level == "warning":
+                if isinstance(record, Event) and (record.level == "warning" or record.code == PRECISION_LEFT_OUT):
                     screen.note(record.message, style="yellow")
 
 
