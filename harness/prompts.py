@@ -17,7 +17,7 @@ from harness.summary import Group
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 
-MOST_NAMED = 40
+MOST_NAMED = 60
 """So many valid names at most are listed where none is near the one given."""
 
 

@@ -329,4 +329,4 @@ def test_chosen_prompts_only(suite: Path) -> None:
 
 def test_stream_prints_the_answers(suite: Path) -> None:
     done = run(suite, "--stream", "--ids", "gen-1", "-o", "sampling.batch_size=1")
-    assert "gen-1: 질문 1에 답합니다." in done.stderr
+    assert "base gen-1: 질문 1에 답합니다." in done.stderr and "tuned gen-1: 질문 1에 답합니다." in done.stderr

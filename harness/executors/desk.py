@@ -101,7 +101,7 @@ def show(message: Message, job: Job, screen: Screen) -> None:
         case Progress():
             screen.progress(job.id, message.done, message.total, message.unit)
         case Streamed():
-            screen.stream(message.prompt_id, message.text, end=message.end)
+            screen.stream(f"{message.model} {message.prompt_id}", message.text, end=message.end)
         case Records():
             for record in message.records:
                 if isinstance(record, Event) and (record.level == "warning" or record.code == PRECISION_LEFT_OUT):
