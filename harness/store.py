@@ -29,7 +29,7 @@ from typing import TypeGuard
 
 from pydantic import ValidationError
 
-from harness.errors import StoreError
+from harness.errors import StoreError, reason_of
 from harness.records import (
     REQUESTS_FAILED,
     SCHEMA_VERSION,
@@ -154,7 +154,7 @@ class RunFolder:
                 raise StoreError(f"{path}: schema version {version} where this harness reads {SCHEMA_VERSION}.")
             return RunHeader.model_validate(content)
         except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: the run header cannot be read: {_first_line(error)}") from error
+            raise StoreError(f"{path}: the run header cannot be read: {reason_of(error)}") from error
 
     def job_file(self, job_id: str) -> Path:
         """Return where the job's records are."""
@@ -318,7 +318,3 @@ def _problem(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place}: {first['msg']}" if place else first["msg"]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -320,6 +320,16 @@ def test_validate_counts_training_rows_and_train_says_where_there_is_nothing_to_
     assert run(suite, verb="train").stdout == "The suite trains nothing.\n"
 
 
+def test_a_failed_job_is_a_sentence_a_hint_and_nothing_else(llama_suite: Path) -> None:
+    done = run(llama_suite, "-o", "training.lora.lora.target_modules=[q_prj]", verb="train")
+    assert done.returncode == 5
+    assert done.stderr.splitlines() == [
+        "[1/1] train adapter lora",
+        "error: target_modules: no linear layer of this model is called 'q_prj'.",
+        "hint: Did you mean 'q_proj'?",
+    ]
+
+
 def test_chosen_prompts_only(suite: Path) -> None:
     page = finished_page(run(suite, "--ids", "harm-1,look-1,gen-3"))
     assert {tuple(row["prompt_id"] for row in rows) for rows in answers(page).values()} == {

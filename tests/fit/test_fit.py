@@ -186,3 +186,19 @@ def test_it_loads_no_torch(suite: Path) -> None:
     command = [sys.executable, "-c", program, "fit", str(suite), "--gpu", "H200"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
     assert done.stderr.strip().splitlines()[-1] == "False", done.stderr
+
+
+def test_an_adapter_s_own_rank_counts_and_a_damaged_configuration_is_a_sentence(suite: Path) -> None:
+    adapter = suite.parent / "adapter"
+    adapter.mkdir()
+    override = f"models.tuned.adapter={{path: {adapter}}}"
+    written = adapter / "adapter_config.json"
+    for targets, notes in ((["q_proj"], ""), ("all-linear", "target_modules 'all-linear' taken as all seven")):
+        written.write_text(json.dumps({"r": 3, "target_modules": targets}))
+        job = next(one for one in jobs(suite, None, override).jobs if one.name == "speed of tuned")
+        assert job.configuration.rank == 3 and notes in "; ".join(job.notes)
+        assert len(job.configuration.targets) == (1 if targets == ["q_proj"] else 7)
+    written.write_text('{"r": 3,')
+    done = fit(suite, "-o", override)
+    assert done.returncode == 3 and "Traceback" not in done.stderr
+    assert "adapter_config.json: it is not the configuration of a LoRA adapter" in done.stderr
