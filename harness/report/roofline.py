@@ -24,6 +24,8 @@ PHASES: dict[str, tuple[str, str]] = {
     "decode": ("생성", "decode"),
     "training": ("LoRA 학습", "LoRA training"),
 }
+SHORT_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+"""A longer word would reach over the next point."""
 OWN_NAMES = {"copy_bytes_per_second", "matmul_flop_per_second"}
 
 
@@ -98,7 +100,8 @@ def _precision(one: Achieved) -> str:
     """The word beside a point where all have the same batch; 16-bit weights are named by their dtype."""
     conditions = one.measurement.conditions
     stored = setting(conditions.get("quantization", "none"))
-    return setting(conditions.get("dtype", "")) if stored == "none" else stored
+    dtype = setting(conditions.get("dtype", ""))
+    return SHORT_DTYPES.get(dtype, dtype) if stored == "none" else stored
 
 
 def _line_name(lines: Sequence[tuple[str, str, str]], model: str, engine: str, phase: str) -> Markup:

@@ -126,7 +126,7 @@ def test_a_point_on_the_first_power_of_ten_is_drawn_whole() -> None:
     ("points", "words"),
     [
         ([{"batch_size": 1}, {"batch_size": 8}], {"1", "8"}),
-        ([{"dtype": "bfloat16"}, {"dtype": "float32"}, {"quantization": "4bit"}], {"bfloat16", "float32", "4bit"}),
+        ([{"dtype": "bfloat16"}, {"dtype": "float32"}, {"quantization": "4bit"}], {"bf16", "fp32", "4bit"}),
     ],
     ids=["batches", "precisions"],
 )
