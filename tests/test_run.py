@@ -211,6 +211,7 @@ def test_the_adapter_is_trained_once(llama_suite: Path) -> None:
     assert folder.returncode == 0, folder.stderr
     adapter = Path(folder.stdout.strip()) / "adapter_model.safetensors"
     assert adapter.stat().st_mtime < started
+    assert f"The adapter was found in the cache: {adapter.parent.name}." in folder.stderr
 
 
 def test_the_same_run_cannot_be_written_twice_at_once(suite: Path) -> None:
