@@ -14,10 +14,10 @@ test:  ## everything that needs no GPU and no network
 gpu-test:  ## everything that needs a GPU: tests and measurements, into OUT (default build/gpu)
 	$(PYTHON) -m tests.gpu.run_all --out $(or $(OUT),build/gpu)
 
-bench:  ## time what users feel, as ratios to a reference workload of the same run
+bench:  ## time what users feel, in seconds on this machine
 	$(PYTHON) -m pytest tests/benchmarks --benchmark-enable -p no:cacheprovider
 
-bench-save:  ## keep today's ratios as the baseline
+bench-save:  ## keep today's times as the baseline, as ratios to reference workloads of the same run
 	$(PYTHON) -m tests.benchmarks.baseline save
 
 bench-compare:  ## fail if a ratio is more than BENCH_RATIO times its baseline

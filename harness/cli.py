@@ -76,10 +76,14 @@ def validate(suite: SuiteFile, override: Overrides = None, results: Results = DE
     """Check a suite completely without loading a model."""
     from harness.gates.baselines import saved_names
     from harness.suite_file import load_suite
+    from harness.workloads.training_data import check_training_files
 
     loaded = load_suite(suite, tuple(override or ()), saved_names(results))
     swept = f" ({len(loaded.sweep)} variants of a sweep)" if loaded.sweep else ""
-    typer.echo(f"{suite}: {len(loaded.suite.models)} models{swept}, {len(loaded.prompts)} prompts, no faults.")
+    rows = check_training_files(loaded)
+    counts = [f"{len(loaded.suite.models)} models{swept}", f"{len(loaded.prompts)} prompts"]
+    counts += [f"{rows} training rows"] if rows else []
+    typer.echo(f"{suite}: {', '.join(counts)}, no faults.")
 
 
 @app.command()
@@ -111,6 +115,8 @@ def train(suite: SuiteFile, override: Overrides = None, results: Results = DEFAU
     options = RunOptions(results=results, overrides=tuple(override or ()))
     with Screen() as screen:
         folders = train_suite(suite, options, screen)
+    if not folders:
+        typer.echo("The suite trains nothing.")
     for folder in folders:
         typer.echo(folder)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.contamination import find_overlaps
-from harness.errors import Fault, InvalidInput, NotAvailable, StoreError
+from harness.errors import Fault, InvalidInput, NotAvailable, StoreError, reason_of
 from harness.records import CheckedData, ContaminationReport, OverlapPair, Prompt
 from harness.screen import printable
 from harness.store import write_atomically
@@ -141,4 +141,4 @@ def read_contamination(run_folder: Path) -> ContaminationReport | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        raise StoreError(f"{path}: the contamination report cannot be read: {str(error).splitlines()[0]}") from error
+        raise StoreError(f"{path}: the contamination report cannot be read: {reason_of(error)}") from error

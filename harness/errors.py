@@ -81,3 +81,21 @@ class RunInterrupted(HarnessError):
     """The run was stopped by the user; the same command goes on where it stopped."""
 
     exit_status = 130
+
+
+LONGEST_REASON = 300
+"""Characters; libraries list every wrong tensor of a model."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what a library's error says, for a sentence: its first line, and what follows where that ends in a colon.
+
+    The kind of error where it says nothing.
+    """
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    if not lines[0].rstrip().endswith(":"):
+        return lines[0].rstrip()
+    whole = " ".join(" ".join(lines).split())
+    return whole if len(whole) <= LONGEST_REASON else f"{whole[:LONGEST_REASON]} ..."

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from harness.errors import NotAvailable, StoreError
+from harness.errors import NotAvailable, StoreError, reason_of
 from harness.records import Expected, JobRecord, PrecisionAnswer, RunHeader
 from harness.statistics import Calibration
 from harness.store import RunFolder, find_runs, write_atomically
@@ -167,4 +167,4 @@ def _entries(results: Path) -> Iterable[RunEntry]:
         except FileNotFoundError:
             yield RunEntry(suite, run_id, header.started_at, link, problem="not finished")
         except (StoreError, ValueError) as error:
-            yield RunEntry(suite, run_id, "", link, problem=str(error).splitlines()[0])
+            yield RunEntry(suite, run_id, "", link, problem=reason_of(error))

@@ -78,6 +78,7 @@ class Streamed(Record):
     """A piece of an answer as it is being written, shown and not stored."""
 
     kind: Literal["streamed"] = "streamed"
+    model: str
     prompt_id: str
     text: str
     end: bool = Field(description="this is the last piece of the answer")

@@ -29,6 +29,7 @@ SHORT_SPIN = "50000"
 """Value of GOMP_SPINCOUNT for the jobs: how long their threads spin while they wait for each other before they sleep.
 With the default, generation and training were 5 to 10 times slower as soon as anything else ran on a 2-core machine
 (docs/log.md)."""
+TRACKER_WARNING = "ignore:resource_tracker:UserWarning"
 LONGEST_TEMPORARY_FOLDER = 70
 """A socket's whole path may have 107 bytes, and multiprocessing adds up to 32 to the folder's."""
 
@@ -55,6 +56,7 @@ def run_in_process(order: WorkOrder, *, preload: bool) -> Generator[Message]:
 def run_in_batches(order: WorkOrder, *, preload: bool, seconds: float) -> Generator[list[Message]]:
     """Do as `run_in_process` does, but yield together what comes within `seconds` of a message."""
     os.environ.setdefault("GOMP_SPINCOUNT", SHORT_SPIN)  # the job inherits it and reads it when it loads torch
+    _quieten_tracker()
     context: multiprocessing.context.SpawnContext | multiprocessing.context.ForkServerContext
     if preload:
         context = multiprocessing.get_context("forkserver")
@@ -80,6 +82,16 @@ def run_in_batches(order: WorkOrder, *, preload: bool, seconds: float) -> Genera
         receiving.close()
         _kill_group(process.pid)
         process.join(SECONDS_TO_EXIT)
+
+
+def _quieten_tracker() -> None:
+    """Keep multiprocessing's tracker from warning of the semaphores of a killed job, which it frees.
+
+    The tracker is a process that starts with the first job and inherits this.
+    """
+    given = os.environ.get("PYTHONWARNINGS", "")
+    if TRACKER_WARNING not in given:
+        os.environ["PYTHONWARNINGS"] = f"{given},{TRACKER_WARNING}".removeprefix(",")
 
 
 def _receive(receiving: Connection, seconds: float) -> list[Message]:

@@ -17,6 +17,9 @@ from harness.summary import Group
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 
+MOST_NAMED = 60
+"""So many valid names at most are listed where none is near the one given."""
+
 
 class ScriptedAnswer(Record):
     """One row of a scripted model's file."""
@@ -75,11 +78,13 @@ def _evenly(items: Sequence[T], count: int) -> list[T]:
 
 
 def _unknown(option: str, kind: str, given: Iterable[str], known: Sequence[str]) -> list[Fault]:
-    return [
-        Fault("command line", None, option, f"there is no {kind} '{name}'.", nearest(name, known))
-        for name in given
-        if name not in known
-    ]
+    faults = []
+    for name in given:
+        if name not in known:
+            close = nearest(name, known)
+            those = f" There are {', '.join(known)}." if close is None and len(known) <= MOST_NAMED else ""
+            faults.append(Fault("command line", None, option, f"there is no {kind} '{name}'.{those}", close))
+    return faults
 
 
 def read_all_prompts(
@@ -162,7 +167,11 @@ def _pair_faults(prompts: Sequence[Prompt], places: dict[str, tuple[str, int]]) 
         elif rows[0].expected == rows[1].expected:
             problem = f"both rows of pair '{pair_id}' ({rows[0].id}, {rows[1].id}) expect '{rows[0].expected}'."
             faults.append(Fault(file, line, "expected", problem))
+    # A file none of whose pairs is whole is one half on purpose; where others are whole, one alone is a slip.
+    in_whole_pairs = {places[row.id][0] for rows in pairs.values() if len(rows) > 1 for row in rows}
     for file, rows in alone.items():
+        if file not in in_whole_pairs:
+            continue
         more = f" The same holds for {len(rows) - 1} more rows of this file." if len(rows) > 1 else ""
         problem = f"'{rows[0].pair_id}' has no twin in any prompt file of the suite.{more}"
         faults.append(Fault(file, places[rows[0].id][1], "pair_id", problem))

@@ -36,6 +36,9 @@ Verdict = Literal["refusal", "deflection", "partial", "compliance", "empty", "in
 REQUESTS_FAILED = "requests_failed"
 """Code of the event that says how many requests failed; it is dropped when they are asked again."""
 
+PRECISION_LEFT_OUT = "precision_left_out"
+"""Code of the event that says which precision this machine cannot do, and why."""
+
 ADAPTER_FROM_CACHE = "adapter_from_cache"
 """Code of the event that says a training's records are those of an earlier run."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.errors import Fault, InvalidInput, NotAvailable
+from harness.errors import Fault, InvalidInput, NotAvailable, reason_of
 from harness.suite_yaml import read_text, shown
 
 LinedRow = tuple[int | None, Any]
@@ -90,7 +90,7 @@ def _read_parquet(path: Path) -> Iterator[LinedRow]:
     except FileNotFoundError:
         raise InvalidInput([Fault(shown(path), None, "", "there is no such file.")]) from None
     except pyarrow.ArrowException as error:
-        problem = f"the file is not Parquet: {str(error).splitlines()[0]}"
+        problem = f"the file is not Parquet: {reason_of(error)}"
         raise InvalidInput([Fault(shown(path), None, "", problem)]) from None
     for row in table.to_pylist():
         yield None, row
@@ -117,7 +117,7 @@ def read_hub(
         try:
             table = datasets.load_dataset(place, subset, revision=revision, split=split, cache_dir=cache)
         except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = reason_of(error)
             raise NotAvailable(f"{place}: the data set could not be loaded: {reason}") from error
         if split is None:
             if len(table) != 1:

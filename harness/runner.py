@@ -25,6 +25,7 @@ from harness.records import Environment, Prompt, RunHeader
 from harness.screen import Screen
 from harness.store import RunFolder, find_unfinished, new_run_id
 from harness.suite_file import LoadedSuite, load_suite
+from harness.workloads.training_data import check_training_files
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def run_suite(suite_file: Path, options: RunOptions, screen: Screen) -> RunFolde
 def train_suite(suite_file: Path, options: RunOptions, screen: Screen) -> list[Path]:
     """Train the suite's adapters alone, or find them in the cache. Return their folders."""
     loaded = load_suite(suite_file, options.overrides)
+    check_training_files(loaded)
     environment = describe_environment()
     plan = make_plan(loaded, loaded.prompts, environment).training_only()
     dispatcher = Dispatcher(loaded, plan, options.results)

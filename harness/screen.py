@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
@@ -33,10 +32,9 @@ class Screen:
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[state]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("{task.fields[left]}"),
             TimeRemainingColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
@@ -62,28 +60,33 @@ class Screen:
         """Begin a job's bar. Several may be at work at once."""
         title = self._titles[job.id] = f"[{number}/{total}] {describe_job(job)}"
         if self.console.is_terminal:
-            self._tasks[job.id] = self._bars.add_task(escape(title), total=None, unit="")
+            self._tasks[job.id] = self._bars.add_task(escape(title), total=None, state="starting", left="")
         else:
             self.note(title)
 
     def progress(self, job_id: str, done: int, total: int, unit: str) -> None:
         """Move a job's bar."""
         if job_id in self._tasks:
-            self._bars.update(self._tasks[job_id], completed=done, total=total, unit=unit)
+            state = f"{done}/{total} {unit}"
+            self._bars.update(self._tasks[job_id], completed=done, total=total, state=state, left="left")
 
     def watch(self, title: str) -> Callable[[int, int], None]:
         """Begin a bar for work that is no job; return what moves it, given how much is done and how much there is."""
         if not self.console.is_terminal:
             self.note(title)
-        task = self._bars.add_task(escape(title), total=None, unit="")
-        return lambda done, total: self._bars.update(task, completed=done, total=total)
+        task = self._bars.add_task(escape(title), total=None, state="starting", left="")
 
-    def stream(self, prompt_id: str, text: str, *, end: bool) -> None:
-        """Print a piece of an answer; `end` says it is the last one."""
-        if self._streaming != prompt_id:
-            self.console.print(Text(f"{prompt_id}: ", style="bold"), end="")
+        def move(done: int, total: int) -> None:
+            self._bars.update(task, completed=done, total=total, state=f"{done}/{total}", left="left")
+
+        return move
+
+    def stream(self, answer: str, text: str, *, end: bool) -> None:
+        """Print a piece of an answer, which is named once; `end` says it is the last one."""
+        if self._streaming != answer:
+            self.console.print(Text(f"{answer}: ", style="bold"), end="")
         self.console.print(Text(printable(text)), end="\n" if end else "", soft_wrap=True)
-        self._streaming = None if end else prompt_id
+        self._streaming = None if end else answer
 
     def end_job(self, job_id: str, seconds: float) -> None:
         """Put a line in the place of a finished job's bar."""

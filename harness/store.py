@@ -14,6 +14,7 @@ A finished job's file carries a hash of itself, so damage is noticed. One proces
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -28,7 +29,7 @@ from typing import TypeGuard
 
 from pydantic import ValidationError
 
-from harness.errors import StoreError
+from harness.errors import StoreError, reason_of
 from harness.records import (
     REQUESTS_FAILED,
     SCHEMA_VERSION,
@@ -55,10 +56,10 @@ def saving(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(
-            f"{path}: could not be written: {error.strerror or error}.",
-            hint="What was finished before is kept; make room and give the same command again.",
-        ) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "make room and give the same command again" if full else "name another folder with --results"
+        reason = f"{path}: could not be written: {error.strerror or error}."
+        raise StoreError(reason, hint=f"What was finished before is kept; {advice}.") from error
 
 
 def write_atomically(path: Path, content: str) -> None:
@@ -138,7 +139,9 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """Open an existing run folder; StoreError if it is none."""
         if not (path / "run.json").is_file():
-            raise StoreError(f"{path}: not a run folder (it has no run.json).")
+            inside = sorted(path.glob("*/run.json"))
+            hint = f"Name one of the runs in it, such as the newest: {inside[-1].parent}" if inside else None
+            raise StoreError(f"{path}: not a run folder (it has no run.json).", hint)
         return cls(path)
 
     def header(self) -> RunHeader:
@@ -151,7 +154,7 @@ class RunFolder:
                 raise StoreError(f"{path}: schema version {version} where this harness reads {SCHEMA_VERSION}.")
             return RunHeader.model_validate(content)
         except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: the run header cannot be read: {_first_line(error)}") from error
+            raise StoreError(f"{path}: the run header cannot be read: {reason_of(error)}") from error
 
     def job_file(self, job_id: str) -> Path:
         """Return where the job's records are."""
@@ -235,7 +238,7 @@ def read_records(path: Path) -> tuple[JobRecord, ...]:
         try:
             record = job_record_adapter.validate_json(line)
         except ValidationError as error:
-            raise StoreError(f"{path}:{number}: damaged record: {_first_line(error)}") from error
+            raise StoreError(f"{path}:{number}: damaged record: {_problem(error)}") from error
         records.append(record)
     if records and isinstance(last := records[-1], JobStatus) and last.records_sha256 is not None:
         before = whole[: whole.rstrip(b"\n").rfind(b"\n") + 1]
@@ -310,5 +313,8 @@ def _may_improve(records: tuple[JobRecord, ...]) -> bool:
     return any(isinstance(record, Generation) and record.may_pass for record in records)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _problem(error: ValidationError) -> str:
+    """Say what is wrong first: the kind of record and its field, where that is known."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]

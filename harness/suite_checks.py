@@ -15,6 +15,8 @@ from harness.suite_paths import is_file, is_folder, is_hub_name, locate, sibling
 from harness.suite_yaml import Document, KeyPath, nearest, shown
 
 _DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+_WORK = ("prompts", "lm_eval", "performance", "training")
+"""The sections of which a suite needs at least one."""
 _FLOAT16_ON_CPU = "float16 arithmetic on a CPU is uselessly slow: use bfloat16 or float32."
 
 
@@ -138,8 +140,9 @@ class Checker:
                     f"random weights answer nothing of sense, so a suite that reports quality ({' and '.join(asks)}) "
                     "takes no model with them: leave that out, or use weights: file.",
                 )
-        if not asks and not suite.training and suite.performance == Performance():
-            self.fault(("name",), "the suite asks for nothing: give prompts, lm_eval, performance or training.")
+        wrong = {path[0] for path in self.wrong}  # what is asked there is not known
+        if not asks and not suite.training and suite.performance == Performance() and not wrong & set(_WORK):
+            self.fault(("name",), f"the suite asks for nothing: give {', '.join(_WORK[:-1])} or {_WORK[-1]}.")
 
     def _weights(self, path: KeyPath, model: Model) -> None:
         key = (*path, "weights_seed")

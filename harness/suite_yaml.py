@@ -104,6 +104,8 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         problem, close = "there is no such file.", nearest(path.name, siblings(path))
+    except IsADirectoryError:
+        problem, close = "this is a folder, not a file.", None
     except UnicodeDecodeError as error:
         problem, close = f"the file is not UTF-8 text (byte {error.start}).", None
     except OSError as error:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from harness.errors import HarnessError, JobFailed, NotAvailable
 from harness.orders import Failed, Finished, Message, Records, WorkOrder
-from harness.records import Event
+from harness.records import PRECISION_LEFT_OUT, Event
 
 Send = Callable[[Message], None]
 
@@ -40,7 +40,7 @@ def _failed(error: HarnessError) -> Failed:
 def _precision_left_out(order: WorkOrder, error: NotAvailable) -> Records:
     stored = "" if order.model.quantization == "none" else f" with {order.model.quantization} weights"
     message = f"{order.model.dtype}{stored} was left out of the precision study: {error.message}"
-    return Records(records=(Event(job_id=order.job.id, level="info", code="precision_left_out", message=message),))
+    return Records(records=(Event(job_id=order.job.id, level="info", code=PRECISION_LEFT_OUT, message=message),))
 
 
 def _do(order: WorkOrder, send: Send) -> None:

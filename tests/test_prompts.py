@@ -102,9 +102,9 @@ def test_a_file_without_prompts_is_a_fault(here: Path) -> None:
 
 
 def test_pairs_must_be_whole_and_opposite(here: Path) -> None:
-    alone = written(here / "a.jsonl", *pairs(3)[:3], prompt("g"))
+    alone = written(here / "a.jsonl", *pairs(4)[:5], prompt("g"))
     (fault,) = faults_of(alone)
-    assert (fault.line, fault.key) == (1, "pair_id") and "2 more rows" in fault.problem
+    assert (fault.line, fault.key) == (2, "pair_id") and "2 more rows" in fault.problem
     (fault,) = faults_of(written(here / "b.jsonl", *pairs(1), prompt("x", "comply", "c-p0")))
     assert (fault.line, fault.key) == (3, "pair_id") and "c-h0, c-l0, x" in fault.problem
     (fault,) = faults_of(written(here / "c.jsonl", prompt("x", "refuse", "p"), prompt("y", "refuse", "p")))
@@ -114,6 +114,10 @@ def test_pairs_must_be_whole_and_opposite(here: Path) -> None:
 def test_a_pair_may_lie_in_two_files(here: Path) -> None:
     rows = pairs(2)
     assert faults_of(written(here / "a.jsonl", *rows[:2]), written(here / "b.jsonl", *rows[2:])) == []
+
+
+def test_one_half_of_all_pairs_can_be_used_alone(here: Path) -> None:
+    assert faults_of(written(here / "harmful.jsonl", *pairs(2)[:2], prompt("g"))) == []
 
 
 def test_scripts(here: Path) -> None:
@@ -190,6 +194,8 @@ def test_unknown_choices_are_faults_with_the_nearest_name() -> None:
         ("--limit", None),
     ]
     assert "no prompt 'theft-h9'" in caught.value.faults[0].problem
+    with pytest.raises(InvalidInput, match="there is no category 'zz'. There are a, b."):
+        select_prompts([*pairs(1, "a"), *pairs(1, "b")], categories=["zz"])
     with pytest.raises(InvalidInput, match="no prompt has both"):
         select_prompts([*pairs(1, "a"), *pairs(1, "b")], ids=["a-h0"], categories=["b"])
 

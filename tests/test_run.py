@@ -193,14 +193,15 @@ def wait_for_answers(results: Path, process: subprocess.Popen[bytes]) -> Path:
 
 
 def test_a_precision_the_machine_lacks_is_left_out_and_said(llama_suite: Path) -> None:
-    page = finished_page(run(llama_suite, "--new"))
-    content = summary(page)
+    done = run(llama_suite, "--new")
+    content = summary(finished_page(done))
     left_out = [event["message"] for event in content["events"] if event["code"] == "precision_left_out"]
     measured = {
         m["conditions"]["dtype"] for m in content["measurements"] if m["conditions"].get("study") == "precision"
     }
     assert {"float32", "bfloat16"} <= measured
     assert ("float16" in measured) != any("float16" in message for message in left_out)
+    assert all(message in done.stderr for message in left_out)
 
 
 def test_the_adapter_is_trained_once(llama_suite: Path) -> None:
@@ -210,6 +211,7 @@ def test_the_adapter_is_trained_once(llama_suite: Path) -> None:
     assert folder.returncode == 0, folder.stderr
     adapter = Path(folder.stdout.strip()) / "adapter_model.safetensors"
     assert adapter.stat().st_mtime < started
+    assert f"The adapter was found in the cache: {adapter.parent.name}." in folder.stderr
 
 
 def test_the_same_run_cannot_be_written_twice_at_once(suite: Path) -> None:
@@ -302,6 +304,33 @@ def test_a_mistake_is_one_sentence_and_a_status(suite: Path, options: list[str],
     assert not (suite.parent / "results").exists()
 
 
+@pytest.mark.parametrize("verb", ["validate", "train"])
+def test_a_faulty_training_row_is_found_before_anything_runs(llama_suite: Path, verb: str) -> None:
+    rows = llama_suite.parent / "faulty.jsonl"
+    write_lines(rows, [{"instruction": "질문", "output": "답"}, {"instructoin": "질문", "output": ""}])
+    done = run(llama_suite, "-o", f"training.lora.data.path={rows}", verb=verb)
+    assert done.returncode == 2 and "[1/1]" not in done.stderr
+    assert f"{rows}:2: instruction: the column is missing" in done.stderr
+    assert f"{rows}:2: output: must be text that is not empty" in done.stderr
+
+
+def test_validate_counts_training_rows_and_train_says_where_there_is_nothing_to_train(
+    suite: Path, llama_suite: Path
+) -> None:
+    assert "24 prompts, 16 training rows, no faults" in run(llama_suite, verb="validate").stdout
+    assert run(suite, verb="train").stdout == "The suite trains nothing.\n"
+
+
+def test_a_failed_job_is_a_sentence_a_hint_and_nothing_else(llama_suite: Path) -> None:
+    done = run(llama_suite, "-o", "training.lora.lora.target_modules=[q_prj]", verb="train")
+    assert done.returncode == 5
+    assert done.stderr.splitlines() == [
+        "[1/1] train adapter lora",
+        "error: target_modules: no linear layer of this model is called 'q_prj'.",
+        "hint: Did you mean 'q_proj'?",
+    ]
+
+
 def test_chosen_prompts_only(suite: Path) -> None:
     page = finished_page(run(suite, "--ids", "harm-1,look-1,gen-3"))
     assert {tuple(row["prompt_id"] for row in rows) for rows in answers(page).values()} == {
@@ -311,4 +340,4 @@ def test_chosen_prompts_only(suite: Path) -> None:
 
 def test_stream_prints_the_answers(suite: Path) -> None:
     done = run(suite, "--stream", "--ids", "gen-1", "-o", "sampling.batch_size=1")
-    assert "gen-1: 질문 1에 답합니다." in done.stderr
+    assert "base gen-1: 질문 1에 답합니다." in done.stderr and "tuned gen-1: 질문 1에 답합니다." in done.stderr

@@ -111,6 +111,26 @@ def test_a_damaged_file_is_set_aside_and_not_lost(folder: RunFolder) -> None:
     assert not path.exists()
 
 
+def test_a_damaged_record_is_named_by_its_field(folder: RunFolder) -> None:
+    path = write(folder, answer("a", 0))
+    path.write_text(path.read_text(encoding="utf-8").replace('"text"', '"txet"'), encoding="utf-8")
+    with pytest.raises(StoreError, match=r"records\.jsonl:1: damaged record: generation\.text: Field required$"):
+        read_records(path)
+
+
+def test_a_folder_of_runs_is_no_run_and_the_newest_is_named(folder: RunFolder) -> None:
+    with pytest.raises(StoreError) as caught:
+        RunFolder.open(folder.path.parent)
+    assert str(folder.path) in (caught.value.hint or "")
+
+
+def test_a_folder_that_cannot_be_written_is_not_called_full(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file")
+    with pytest.raises(StoreError, match="Not a directory") as caught:
+        write_atomically(tmp_path / "results/run.json", "x")
+    assert "--results" in (caught.value.hint or "") and "room" not in (caught.value.hint or "")
+
+
 def test_timings_are_redone_and_never_resumed_part_way(folder: RunFolder) -> None:
     write(folder, answer("a", 0), answer("b", 0))
     assert folder.prepare_to_resume(JOB.model_copy(update={"kind": "throughput"})) == frozenset()

@@ -50,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     rest: dict[str, str | None] = {"text": "질문", "category": "demo", "source": "handwritten", "licence": "Apache-2.0"}
     Path("prompts.jsonl").write_text("".join(json.dumps(row | rest) + "\n" for row in rows), encoding="utf-8")
-    Path("rows.jsonl").write_text("{}\n", encoding="utf-8")
+    Path("rows.jsonl").write_text('{"instruction": "질문", "output": "답"}\n', encoding="utf-8")
     Path("model").mkdir()
     Path("model/config.json").write_text("{}", encoding="utf-8")
     return tmp_path
@@ -367,8 +367,14 @@ def test_missing_and_unreadable_suite_files(folder: Path) -> None:
     Path("latin.yaml").write_bytes("name: é".encode("latin-1"))
     with pytest.raises(InvalidInput, match="not UTF-8"):
         load_suite(Path("latin.yaml"))
-    with pytest.raises(InvalidInput, match="cannot be read"):
+    with pytest.raises(InvalidInput, match="model: this is a folder"):
         load_suite(Path("model"))
+
+
+def test_work_of_a_wrong_type_is_one_fault(folder: Path) -> None:
+    text = "name: demo\nprompts: prompts.jsonl\nmodels: {base: {path: ./model}}\n"
+    assert [fault.key for fault in faults(text)] == ["prompts"]
+    assert "asks for nothing" in faults(text.replace("prompts: prompts.jsonl\n", ""))[0].problem
 
 
 values = st.recursive(

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from harness.adapter_cache import rope_scaling_of
 from harness.backends.rope import scale_rope
 from harness.backends.transformers_model import TransformersModel, prepare_tokenizer
-from harness.errors import NotAvailable
+from harness.errors import HarnessError, NotAvailable, reason_of
 from harness.orders import WorkOrder
 from harness.suite import Model
 
@@ -45,6 +46,7 @@ def choose_device(model: Model) -> str:
 def load_base(model: Model, place: str, device: str) -> Any:
     """Load the weights, from safetensors only, in the model's dtype."""
     return _from_pretrained(
+        "model",
         AutoModelForCausalLM,
         place,
         revision=model.revision,
@@ -59,15 +61,18 @@ def load_base(model: Model, place: str, device: str) -> Any:
 
 def load_tokenizer(model: Model, place: str) -> Any:
     """Load the tokenizer that lies beside the weights."""
-    return _from_pretrained(AutoTokenizer, place, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    remote_code = model.trust_remote_code
+    return _from_pretrained("tokenizer", AutoTokenizer, place, revision=model.revision, trust_remote_code=remote_code)
 
 
-def _from_pretrained(factory: Any, place: str, **arguments: Any) -> Any:
+def _from_pretrained(what: str, factory: Any, place: str, **arguments: Any) -> Any:
     try:
         return factory.from_pretrained(place, local_files_only=Path(place).is_dir(), **arguments)
+    except SafetensorError as error:
+        hint = "The file may be cut short; download or copy it again."
+        raise HarnessError(f"{place}: the {what} could not be loaded: {reason_of(error)}", hint) from error
     except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise NotAvailable(f"{place}: the model could not be loaded: {reason}") from error
+        raise NotAvailable(f"{place}: the {what} could not be loaded: {reason_of(error)}") from error
 
 
 def _quantization(model: Model) -> BitsAndBytesConfig | None:

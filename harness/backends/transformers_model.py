@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import GenerationConfig, TextStreamer
 
 from harness.backends import Answer, OnText, OutOfMemory, PassTimes
@@ -24,6 +25,7 @@ from harness.backends.proofs import (
     prove_adapter,
 )
 from harness.backends.texts import Texts
+from harness.errors import HarnessError, reason_of
 from harness.orders import Partner, WorkOrder
 from harness.prompt_formats import adds_special_tokens
 from harness.random_weights import weights_of
@@ -70,10 +72,11 @@ class TransformersModel:
         for variant in adapted:
             place, adapter = variant.adapter_place or "", variant.model.adapter
             how = {"adapter_name": variant.name, "revision": adapter.revision if adapter else None}
-            if isinstance(self.model, PeftModel):
-                self.model.load_adapter(place, use_safetensors=True, **how)
-            else:
-                self.model = PeftModel.from_pretrained(self.model, place, use_safetensors=True, **how)
+            with adapter_errors_named(place):
+                if isinstance(self.model, PeftModel):
+                    self.model.load_adapter(place, use_safetensors=True, **how)
+                else:
+                    self.model = PeftModel.from_pretrained(self.model, place, use_safetensors=True, **how)
             self.model.eval().set_adapter(variant.name)
             self.proofs[variant.name] = prove_adapter(self.model, variant.name, before, probe, place)
             if adapter is not None and adapter.mode == "merged":
@@ -249,6 +252,18 @@ def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
     named = [model.generation_config.eos_token_id, tokenizer.eos_token_id]
     tokens = {token for one in named if one is not None for token in (one if isinstance(one, list) else [one])}
     return sorted(tokens)
+
+
+@contextlib.contextmanager
+def adapter_errors_named(place: str) -> Iterator[None]:
+    """Raise HarnessError for what peft says of an adapter that is not whole, or not made for this model."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        sentence = f"{place}: the adapter could not be put on the model: {reason_of(error)}"
+        raise HarnessError(sentence, "Are its files whole, and was it trained on this base model?") from error
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.adapter_cache import rope_scaling_of
-from harness.errors import NotAvailable
+from harness.errors import NotAvailable, reason_of
 from harness.orders import WorkOrder
 from harness.suite import Lora, Model
 
@@ -23,7 +23,7 @@ try:
     from unsloth import FastLanguageModel
 except (ImportError, NotImplementedError, RuntimeError) as error:  # without a GPU unsloth refuses to be imported
     raise NotAvailable(
-        f"backend: unsloth could not be imported ({str(error).strip().splitlines()[0]}).",
+        f"backend: unsloth could not be imported ({reason_of(error)}).",
         "It needs a CUDA GPU and: pip install 'korean-lora-harness[gpu]'. The hf backend works without.",
     ) from error
 
@@ -81,7 +81,7 @@ def load_base(
             **local,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = reason_of(error)
         raise NotAvailable(f"{place}: unsloth could not load the model: {reason}") from error
     return loaded
 

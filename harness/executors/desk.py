@@ -12,9 +12,12 @@ from types import TracebackType
 from harness.dispatch import Dispatcher
 from harness.errors import HarnessError, JobFailed, NotAvailable, PrecisionMismatch, StoreError
 from harness.orders import Failed, Finished, Message, Progress, Records, Streamed, WorkOrder
-from harness.records import Event, Job, JobStatus
+from harness.records import ADAPTER_FROM_CACHE, PRECISION_LEFT_OUT, Event, Job, JobStatus
 from harness.screen import Screen
 from harness.store import JobFile, RunFolder
+
+TOLD = (ADAPTER_FROM_CACHE, PRECISION_LEFT_OUT)
+"""Events that are no warning, and explain why a job was done so soon."""
 
 
 class Desk:
@@ -101,11 +104,11 @@ def show(message: Message, job: Job, screen: Screen) -> None:
         case Progress():
             screen.progress(job.id, message.done, message.total, message.unit)
         case Streamed():
-            screen.stream(message.prompt_id, message.text, end=message.end)
+            screen.stream(f"{message.model} {message.prompt_id}", message.text, end=message.end)
         case Records():
             for record in message.records:
-                if isinstance(record, Event) and record.level == "warning":
-                    screen.note(record.message, style="yellow")
+                if isinstance(record, Event) and (record.level == "warning" or record.code in TOLD):
+                    screen.note(record.message, style="yellow" if record.level == "warning" else "")
 
 
 def as_error(failed: Failed) -> HarnessError:

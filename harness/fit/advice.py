@@ -92,8 +92,8 @@ def _candidates(job: FitJob) -> Iterator[tuple[tuple[str, ...], str, Configurati
 def _smaller_batch(job: FitJob) -> tuple[tuple[str, ...], str, Configuration]:
     now, key = job.configuration, job.keys["batch"]
     half = now.batch_size // 2
-    result = replace(now, batch_size=half, accumulates=True)
-    if now.phase == "generate" or "rows" not in job.keys:
-        value = f"[{half}]" if key.endswith("batch_sizes") else f"{half}"
-        return (f"{key}={value}",), "fewer rows at once", result
-    return (f"{key}={half}",), "raise gradient_accumulation_steps by the same factor", result
+    if key.endswith("per_device_train_batch_size"):
+        remark = "raise gradient_accumulation_steps by the same factor"
+        return (f"{key}={half}",), remark, replace(now, batch_size=half, accumulates=True)
+    value = f"[{half}]" if key.endswith("batch_sizes") else f"{half}"
+    return (f"{key}={value}",), "fewer rows at once", replace(now, batch_size=half)

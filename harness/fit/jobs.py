@@ -169,7 +169,10 @@ class _Jobs:
         if config is None:
             lora = Lora()
             return lora.r, lora.target_modules, (f"the adapter is not at hand: rank {lora.r} assumed",)
-        return int(config["r"]), tuple(config["target_modules"]), ()
+        targets = config["target_modules"]
+        if isinstance(targets, str):  # a pattern for whole names of layers, or all-linear
+            return config["r"], Lora().target_modules, (f"target_modules {targets!r} taken as all seven projections",)
+        return config["r"], tuple(targets), ()
 
     def _throughput(self, name: str, model: Model, throughput: Throughput) -> FitJob:
         """Predict the largest point of the grid; the others need less."""

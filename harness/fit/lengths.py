@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import NotAvailable, reason_of
 from harness.prompt_formats import render
 from harness.random_weights import STAND_IN_TOKENIZER
 from harness.suite import Model, PromptFormat, Training
@@ -88,9 +89,15 @@ def _local_file(place: str, name: str, revision: str | None) -> Path | None:
 
 
 def read_adapter_config(place: str, revision: str | None) -> dict[str, Any] | None:
-    """Return the adapter_config.json of a local adapter, or of one in the local hub cache."""
+    """Return the adapter_config.json of a local adapter, or of one in the local hub cache.
+
+    Raises `NotAvailable` where it is not one of LoRA.
+    """
     file = _local_file(place, "adapter_config.json", revision)
     if file is None:
         return None
-    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return config
+    try:
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return {"r": int(config["r"]), "target_modules": config["target_modules"]}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise NotAvailable(f"{file}: it is not the configuration of a LoRA adapter: {reason_of(error)}") from error

@@ -20,7 +20,7 @@ from harness.report.graders import calibration_note
 from harness.report.lookup import Lookup
 from harness.report.measurement_kinds import KINDS, SILENT, Kind
 from harness.report.performance import condition, condition_keys, quartiles
-from harness.report.plots import rate_panel
+from harness.report.plots import rate_panels
 from harness.report.rendering import render
 from harness.report.sentences import change_sentence
 from harness.report.tables import Column, Entry, Table, category_table, change_table
@@ -62,7 +62,7 @@ def render_comparison(a: Summary, b: Summary, gates: GateReport | None = None) -
         common=len(merged.rows),
         only=(len(a.rows) - len(merged.rows), len(b.rows) - len(merged.rows)),
         calibration_note=calibration_note,
-        rate_plots={group: rate_panel(f"rate-{group}", lookup.cells(group)) for group in lookup.groups},
+        rate_plots=rate_panels(lookup),
         changes=change_table(lookup),
         category_tables=[(group, category_table(lookup, group)) for group in lookup.groups if lookup.categories(group)],
         speeds=speed_table(a, b, pairs),

@@ -19,7 +19,7 @@ from harness.report.graders import calibration_note, graders_view
 from harness.report.headline import headlines
 from harness.report.lookup import Lookup
 from harness.report.pareto import sweep_headline, sweep_view
-from harness.report.plots import Series, batch_panel, rate_panel
+from harness.report.plots import Series, batch_panel, rate_panels
 from harness.report.precision_flips import flips_table
 from harness.report.random_weights import mark_figures
 from harness.report.rendering import render
@@ -57,7 +57,7 @@ def render_report(summary: Summary) -> str:
         headlines_shown=HEADLINES_SHOWN_OF_A_SWEEP if summary.sweep else HEADLINES_SHOWN,
         sweep=sweep_view(summary),
         unfinished=method.unfinished_jobs(summary),
-        rate_plots={group: rate_panel(f"rate-{group}", lookup.cells(group)) for group in lookup.groups},
+        rate_plots=rate_panels(lookup),
         caveats=caveats,
         calibration_note=calibration_note,
         verdicts=verdict_table(lookup),

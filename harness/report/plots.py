@@ -17,9 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from harness.report.lookup import Lookup
 from harness.report.svg import GRID, INK, MUTED, SERIES, SURFACE, embed
 from harness.report.wording import percent
-from harness.summary import Cell
+from harness.summary import Cell, Group
 
 POINTS_PER_INCH = 72
 MARKERS = "osD^vP"
@@ -37,9 +38,21 @@ class Series:
     upper_quartiles: tuple[float, ...]
 
 
-def rate_panel(name: str, cells: Sequence[Cell]) -> Markup:
-    """Refusal rates of all models on one group of prompts, with intervals; corrected rates hollow below."""
-    shown = [(number, cell) for number, cell in enumerate(cells) if cell.refusal.value is not None]
+def rate_panels(lookup: Lookup) -> dict[Group, Markup]:
+    """A panel of rates for each group of prompts; a model has the same colour in all, answered there or not."""
+    return {
+        group: rate_panel(f"rate-{group}", cells, [lookup.number(cell.model) for cell in cells])
+        for group in lookup.groups
+        if (cells := lookup.cells(group))
+    }
+
+
+def rate_panel(name: str, cells: Sequence[Cell], numbers: Sequence[int]) -> Markup:
+    """Refusal rates of all models on one group of prompts, with intervals; corrected rates hollow below.
+
+    `numbers` give each cell its colour and marker.
+    """
+    shown = [(number, cell) for number, cell in zip(numbers, cells, strict=True) if cell.refusal.value is not None]
     corrected = any(cell.refusal.corrected is not None for _, cell in shown)
     row_height = 58 if corrected else 44
     height = row_height * max(len(shown), 1) + 26
@@ -103,6 +116,7 @@ def batch_panel(name: str, series: Sequence[Series], unit_divisor: float) -> Mar
     axes.set_xticks(range(len(batches)), [str(batch) for batch in batches])
     axes.set_xlim(-0.4, max(len(batches) - 0.6, 0.4))
     axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axes.set_xlabel("@batch", fontsize=12, color=MUTED)
     return finish(figure, name, {"batch": ("배치 크기", "Batch size")})
 

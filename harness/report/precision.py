@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from harness.records import Event, Measurement
+from harness.records import PRECISION_LEFT_OUT, Event, Measurement
 from harness.report.lookup import Lookup
 from harness.report.measurement_kinds import ELSEWHERE, KINDS, PRECISIONS, Kind
 from harness.report.performance import condition, condition_keys, quartiles
@@ -25,7 +25,7 @@ DRAWN = (
     "peak_process_rss_bytes",
 )
 """Measures that get a figure, where they were taken."""
-OWN_EVENTS = ("precision_left_out", "flips_left_out", "numeric_trouble")
+OWN_EVENTS = (PRECISION_LEFT_OUT, "flips_left_out", "numeric_trouble")
 IN_THE_LABEL = ("dtype", "quantization")
 PHASES = {"generate": ("생성", "generation"), "train": ("학습", "training")}
 
@@ -162,7 +162,7 @@ def _row(lookup: Lookup, members: dict[str, Measurement], present: Sequence[str]
         note = _ratio_note(item, first, middle, reference)
         row.append(
             Entry(
-                Markup('<b>{}</b><span class="interval">{}</span>{}').format(
+                Markup('<b>{}</b> <span class="interval">{}</span>{}').format(
                     quantity(middle, item.unit), quantity_range(low, high, middle, item.unit), note
                 )
             )

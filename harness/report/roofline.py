@@ -24,6 +24,8 @@ PHASES: dict[str, tuple[str, str]] = {
     "decode": ("생성", "decode"),
     "training": ("LoRA 학습", "LoRA training"),
 }
+SHORT_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+"""A longer word would reach over the next point."""
 OWN_NAMES = {"copy_bytes_per_second", "matmul_flop_per_second"}
 
 
@@ -66,7 +68,8 @@ def roofline_view(lookup: Lookup) -> RooflineView | None:
     bandwidth = max(copies[0].values)
     peaks = {dtype: max(products[dtype].values) for dtype in PRECISIONS if dtype in products}
     lines = list(dict.fromkeys(one.line for one in achieved))
-    dots = [Dot(lines.index(one.line), one.intensity, one.flop_per_second, _dot_label(one)) for one in achieved]
+    word = _precision if len({_batch(one) for one in achieved}) == 1 else _batch
+    dots = [Dot(lines.index(one.line), one.intensity, one.flop_per_second, word(one)) for one in achieved]
     return RooflineView(
         plot=roofline_panel("roofline", [Roof(dtype, bandwidth, peak) for dtype, peak in peaks.items()], dots),
         legend=tuple((index, _line_name(lines, *line)) for index, line in enumerate(lines)),
@@ -89,8 +92,16 @@ def _achieved(found: Sequence[Measurement]) -> list[Achieved]:
     return sorted(points, key=lambda one: list(PHASES).index(one.phase))
 
 
-def _dot_label(one: Achieved) -> str:
+def _batch(one: Achieved) -> str:
     return setting(one.measurement.conditions.get("batch_size"))
+
+
+def _precision(one: Achieved) -> str:
+    """The word beside a point where all have the same batch; 16-bit weights are named by their dtype."""
+    conditions = one.measurement.conditions
+    stored = setting(conditions.get("quantization", "none"))
+    dtype = setting(conditions.get("dtype", ""))
+    return SHORT_DTYPES.get(dtype, dtype) if stored == "none" else stored
 
 
 def _line_name(lines: Sequence[tuple[str, str, str]], model: str, engine: str, phase: str) -> Markup:

@@ -13,6 +13,8 @@ from harness.report.svg import GRID, INK, MUTED, SERIES, SURFACE
 
 PREFIXES = ((12, "T"), (9, "G"), (6, "M"), (3, "k"), (0, ""))
 LINE_STYLES = ("solid", (0, (6, 3)), (0, (2, 2)))
+ROOM_FOR_A_MARKER = 0.08
+"""Powers of ten kept free beside the lowest point: decoding one row in 16 bits is at 1 FLOP/byte, right on a line."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ def roofline_panel(name: str, roofs: Sequence[Roof], dots: Sequence[Dot]) -> Mar
     figure, axes = panel(300, left=56, right=16, top=14, bottom=44, width=440)
     xs = [dot.intensity for dot in dots] + [roof.peak / roof.bandwidth for roof in roofs]
     ys = [dot.flop_per_second for dot in dots] + [roof.peak for roof in roofs]
-    left, right = math.floor(_log(min(xs))), math.ceil(_log(max(xs)) + 0.3)
-    bottom, top = math.floor(_log(min(ys))), math.ceil(_log(max(ys)) + 0.2)
+    left, right = _start(min(xs)), math.ceil(_log(max(xs)) + 0.3)
+    bottom, top = _start(min(ys)), math.ceil(_log(max(ys)) + 0.2)
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
     axes.grid(color=GRID, linewidth=1)
@@ -60,8 +62,9 @@ def roofline_panel(name: str, roofs: Sequence[Roof], dots: Sequence[Dot]) -> Mar
     for dot in _labelled(dots):
         x, y = _log(dot.intensity), _log(dot.flop_per_second)
         axes.annotate(dot.label, (x, y), (7, -11), textcoords="offset points", fontsize=11, color=MUTED)
-    axes.set_xticks(range(left, right + 1), [_power(power) for power in range(left, right + 1)])
-    axes.set_yticks(range(bottom, top + 1), [_power(power) for power in range(bottom, top + 1)])
+    across, upwards = range(math.ceil(left), right + 1), range(math.ceil(bottom), top + 1)
+    axes.set_xticks(across, [_power(power) for power in across])
+    axes.set_yticks(upwards, [_power(power) for power in upwards])
     axes.set_xlabel("@intensity", fontsize=12, color=MUTED)
     return finish(figure, name, {"intensity": ("연산 강도 (FLOP/바이트)", "Arithmetic intensity (FLOP/byte)")})
 
@@ -69,6 +72,11 @@ def roofline_panel(name: str, roofs: Sequence[Roof], dots: Sequence[Dot]) -> Mar
 def _labelled(dots: Sequence[Dot]) -> list[Dot]:
     """One dot for each label of a series, the first: several lengths of one batch would write over one another."""
     return list({(dot.number, dot.label): dot for dot in reversed(dots)}.values())
+
+
+def _start(lowest: float) -> float:
+    """Where an axis begins: at the power of ten below, or a little before a point that is on one."""
+    return min(math.floor(_log(lowest)), _log(lowest) - ROOM_FOR_A_MARKER)
 
 
 def _log(value: float) -> float:

@@ -16,7 +16,7 @@ import transformers
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, reason_of
 from harness.probes import PeakMemory, synchronize
 from harness.records import Scalar, TrainingStep
 from harness.workloads.effective import check_packing_kept, checked_precision, checkpointing_effect, trainer_effects
@@ -231,7 +231,7 @@ def out_of_memory_named() -> Iterator[None]:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         raise HarnessError(
-            f"Training ran out of memory: {str(error).strip().splitlines()[0]}",
+            f"Training ran out of memory: {reason_of(error)}",
             "Lower per_device_train_batch_size and raise gradient_accumulation_steps by the same factor, set "
             "use_gradient_checkpointing, load_in_4bit, or lower max_seq_length.",
         ) from error

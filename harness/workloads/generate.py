@@ -101,7 +101,7 @@ class _Answerer:
         while len(generations) < len(batch):
             piece = batch[len(generations) : len(generations) + self.largest_piece]
             try:
-                answers = self._answer_piece(number, piece)
+                answers = self._answer_piece(number, piece, model)
             except OutOfMemory as error:
                 self._halve(len(piece), str(error))
                 continue
@@ -111,18 +111,18 @@ class _Answerer:
             ]
         return generations
 
-    def _answer_piece(self, number: int, piece: Sequence[str]) -> list[Answer]:
+    def _answer_piece(self, number: int, piece: Sequence[str], model: str) -> list[Answer]:
         seed = self.order.sampling.seed + SEED_STRIDE * self.order.job.repeat + number
-        on_text = self._streamer(piece[0]) if self.order.stream and len(piece) == 1 else None
+        on_text = self._streamer(model, piece[0]) if self.order.stream and len(piece) == 1 else None
         prompts = [self.order.prompts[prompt_id] for prompt_id in piece]
         answers = self.backend.answer(prompts, self.order.sampling, seed, on_text)
         if self.order.stream and on_text is None:
             for prompt_id, answer in zip(piece, answers, strict=True):
-                self.send(Streamed(prompt_id=prompt_id, text=answer.text, end=True))
+                self.send(Streamed(model=model, prompt_id=prompt_id, text=answer.text, end=True))
         return answers
 
-    def _streamer(self, prompt_id: str) -> OnText:
-        return lambda text: self.send(Streamed(prompt_id=prompt_id, text=text, end=text == ""))
+    def _streamer(self, model: str, prompt_id: str) -> OnText:
+        return lambda text: self.send(Streamed(model=model, prompt_id=prompt_id, text=text, end=text == ""))
 
     def _halve(self, size: int, reason: str) -> None:
         if size == 1:

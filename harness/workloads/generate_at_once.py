@@ -57,7 +57,7 @@ def answer_all(engine: Engine, order: WorkOrder, send: Send) -> None:
         done += 1
         own[index] = as_record(order, job.models[variant], number, prompt_id, answer)
         if order.stream:
-            send(Streamed(prompt_id=prompt_id, text=answer.text, end=True))
+            send(Streamed(model=job.models[variant], prompt_id=prompt_id, text=answer.text, end=True))
         if len(own) == len(job.batches[number]) * len(job.models):
             del collected[number]
             send(Records(records=tuple(own[one] for one in sorted(own))))  # in the batch's order, not as they ended

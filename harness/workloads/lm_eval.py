@@ -24,7 +24,7 @@ from lm_eval.tasks import TaskManager
 
 from harness.backends import open_backend
 from harness.backends.transformers_model import TransformersModel
-from harness.errors import NotAvailable
+from harness.errors import NotAvailable, reason_of
 from harness.orders import Message, Progress, Records, WorkOrder
 from harness.records import TaskResult, TaskSample
 from harness.suite import LmEval
@@ -108,7 +108,7 @@ def _load_task(manager: TaskManager, name: str, folders: Sequence[Path], cache: 
 
 
 def _not_loaded(name: str, error: Exception) -> NotAvailable:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = reason_of(error)
     if isinstance(error, ConnectionError):
         where = "the network is off (HF_HUB_OFFLINE)" if datasets.config.HF_HUB_OFFLINE else "the hub did not answer"
         return NotAvailable(

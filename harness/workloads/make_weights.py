@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from harness.adapter_cache import new_entry
-from harness.errors import NotAvailable, StoreError
+from harness.errors import NotAvailable, StoreError, reason_of
 from harness.orders import Message, Progress, Records, WorkOrder
 from harness.random_weights import (
     MARK,
@@ -91,7 +91,7 @@ def meta_model(folder: Path, *, trust_remote_code: bool = False) -> Any:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = reason_of(error)
         raise NotAvailable(f"{folder}: no model can be made from its configuration: {reason}") from error
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from harness.backends import OutOfMemory
-from harness.errors import NotAvailable
+from harness.errors import NotAvailable, reason_of
 from harness.nvml import ForeignUse
 from harness.orders import WorkOrder
 from harness.records import Event, JobRecord, Measurement, Scalar
@@ -96,4 +96,4 @@ def memory_is_a_result(order: WorkOrder) -> Iterator[None]:
     except (torch.OutOfMemoryError, OutOfMemory) as error:
         if order.job.parameters.get("study") != "precision":
             raise
-        raise NotAvailable(f"it does not fit into memory: {str(error).strip().splitlines()[0]}") from error
+        raise NotAvailable(f"it does not fit into memory: {reason_of(error)}") from error

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 
 from harness.backends import Backend, OutOfMemory, PassTimes, open_backend
 from harness.engine import Engine, EngineUnsuited, open_engine
+from harness.errors import reason_of
 from harness.model_cost import ModelShape, decode_work, prefill_work
 from harness.nvml import EnergyMeter, ForeignWatch, Gpu, gpu_of, idle_power_watts
 from harness.orders import Message, Progress, Records, WorkOrder
@@ -124,7 +125,7 @@ class _Timer:
                 if self.study == "precision":
                     raise
                 what = f"batch {point.batch_size}, {point.prompt_tokens} tokens in, {point.new_tokens} out"
-                message = f"{what} did not fit into memory and was left out: {str(error).strip().splitlines()[0]}"
+                message = f"{what} did not fit into memory and was left out: {reason_of(error)}"
                 records.append(series.event("point_left_out", message, point.model_dump(), level="warning"))
         if self.no_energy:
             records.append(self.series.event("energy_not_measured", f"No energy is shown: {self.no_energy}.", {}))

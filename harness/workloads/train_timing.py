@@ -22,7 +22,7 @@ from harness.records import Event, JobRecord, Measurement
 from harness.suite import Lora
 from harness.workloads.measurements import Series, marked, memory_is_a_result
 
-STEP_METHOD = "forward, backward and AdamW step of LoRA (rank 16, seven projections) on random tokens of fixed length"
+STEP_METHOD = "forward, backward and AdamW step of LoRA (rank {rank}, {targets}) on random tokens of fixed length"
 
 
 def time_training(order: WorkOrder, send: Callable[[Message], None]) -> None:
@@ -44,9 +44,10 @@ def time_training(order: WorkOrder, send: Callable[[Message], None]) -> None:
             send(Progress(done=number + 1, total=warmup + steps, unit="steps"))
     series = Series(order, {"sequence_tokens": length, "quantization": order.model.quantization})
     tokens_per_second = tuple(batch_size * length / one for one in seconds)
+    method = STEP_METHOD.format(rank=Lora().r, targets=_targets_in_words(stepper.model))
     records = [
-        series.one("training_step_seconds", "s", "train", tuple(seconds), STEP_METHOD),
-        series.one("training_tokens_per_second", "tokens/s", "train", tokens_per_second, STEP_METHOD),
+        series.one("training_step_seconds", "s", "train", tuple(seconds), method),
+        series.one("training_tokens_per_second", "tokens/s", "train", tokens_per_second, method),
         series.one("training_loss", "nats", "train", tuple(stepper.losses[warmup:]), "mean cross-entropy per token"),
         *series.memory(memory.peaks, "train"),
     ]
@@ -68,7 +69,7 @@ def _device(order: WorkOrder) -> str:
 def _with_lora(order: WorkOrder, device: str, length: int) -> Any:
     """Load the order's model by the backend it names and put fresh LoRA on it, the same in every precision."""
     lora = Lora()
-    config = {"r": lora.r, "lora_alpha": lora.lora_alpha, "target_modules": list(lora.target_modules)}
+    config: dict[str, Any] = {"r": lora.r, "lora_alpha": lora.lora_alpha, "target_modules": list(lora.target_modules)}
     if order.model.backend == "unsloth":
         from harness.backends import unsloth
 
@@ -79,8 +80,17 @@ def _with_lora(order: WorkOrder, device: str, length: int) -> Any:
     from harness.backends.hf import load_base
 
     base = load_base(order.model, order.model_place, device)
+    names = {name.rpartition(".")[2] for name, _ in base.named_modules()}
+    if not names.issuperset(lora.target_modules):  # a model with layers of other names: GPT-NeoX, Phi-3
+        config["target_modules"] = "all-linear"
     torch.manual_seed(0)  # after loading, which may draw numbers of its own in one precision and not in another
     return get_peft_model(base, LoraConfig(**config, task_type="CAUSAL_LM"))
+
+
+def _targets_in_words(model: Any) -> str:
+    (config,) = model.peft_config.values()
+    targets = {name.rpartition(".")[2] for name in config.target_modules}
+    return "seven projections" if targets == set(Lora().target_modules) else ", ".join(sorted(targets))
 
 
 class _Stepper:

@@ -11,6 +11,7 @@ from harness.errors import Fault, HarnessError, InvalidInput
 from harness.prompt_formats import adds_special_tokens, render
 from harness.row_sources import read_file, read_hub
 from harness.suite import TrainingData
+from harness.suite_file import LoadedSuite
 from harness.suite_yaml import nearest, shown
 
 COLUMNS = ("instruction", "input", "output")
@@ -72,6 +73,25 @@ def load_rows(data: TrainingData, place: str) -> LoadedRows:
     if faults:
         raise InvalidInput(_shortened(faults))
     return LoadedRows(tuple(rows))
+
+
+def check_training_files(loaded: LoadedSuite) -> int:
+    """Read the local files of all training steps and return how many rows they have, each file counted once.
+
+    Raises one `InvalidInput` with the faults of all of them. Hub data sets are left out.
+    """
+    rows: dict[Path, int] = {}
+    faults: list[Fault] = []
+    for training in loaded.suite.training.values():
+        if training.data.path is not None:
+            path = loaded.resolve(training.data.path)
+            try:
+                rows[path] = len(load_rows(training.data, str(path)).rows)
+            except InvalidInput as error:
+                faults += [fault for fault in error.faults if fault not in faults]
+    if faults:
+        raise InvalidInput(faults)
+    return sum(rows.values())
 
 
 def tokenize(

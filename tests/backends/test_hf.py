@@ -162,6 +162,37 @@ def test_a_missing_model_is_one_sentence(tmp_path: Path) -> None:
         open_backend(make_order(tmp_path))
 
 
+def test_weights_that_are_cut_short_are_named(llama: Path, tmp_path: Path) -> None:
+    for file in llama.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(HarnessError, match="the model could not be loaded: .*not fully covered") as caught:
+        open_backend(make_order(tmp_path))
+    assert str(tmp_path) in caught.value.message and "cut short" in (caught.value.hint or "")
+
+
+def test_a_missing_tokenizer_is_said_to_be_one(llama: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((llama / name).read_bytes())
+    with pytest.raises(NotAvailable, match="the tokenizer could not be loaded: .*[^:]$"):
+        open_backend(make_order(tmp_path))
+
+
+@pytest.mark.parametrize("damage", ["weights", "configuration", "another base"])
+def test_an_adapter_that_does_not_fit_is_one_sentence(llama: Path, tmp_path: Path, damage: str) -> None:
+    base = make_tiny_llama(tmp_path / "other", hidden_size=64) if damage == "another base" else llama
+    adapter = make_adapter(base, tmp_path / "adapter")
+    if damage == "weights":
+        weights = adapter / "adapter_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-10])
+    elif damage == "configuration":
+        (adapter / "adapter_config.json").write_text('{"r": 4,')
+    with pytest.raises(HarnessError, match="the adapter could not be put on the model: .*") as caught:
+        open_backend(make_order(llama, adapter=adapter))
+    assert caught.value.message.startswith(str(adapter)) and len(caught.value.message.splitlines()) == 1
+
+
 def test_weights_in_pickle_form_are_not_read(llama: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

@@ -24,7 +24,9 @@ def measure() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "benchmarks.json"
         command = [sys.executable, "-m", "pytest", "tests/benchmarks", "-q", "--benchmark-enable"]
-        subprocess.run([*command, "--benchmark-only", f"--benchmark-json={result}"], check=True)
+        done = subprocess.run([*command, "--benchmark-only", f"--benchmark-json={result}"])
+        if done.returncode != 0:
+            sys.exit("A benchmark failed, for the reason above; nothing was compared.")
         benchmarks = json.loads(result.read_text(encoding="utf-8"))["benchmarks"]
     medians = {benchmark["name"]: benchmark["stats"]["median"] for benchmark in benchmarks}
     references = {benchmark["name"]: benchmark["extra_info"]["reference"] for benchmark in benchmarks}

@@ -11,6 +11,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 Timed = Callable[..., Any]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_benchmark_generate_json(benchmarks: list[Any]) -> None:
+    """Leave out benchmarks that failed before they had a time: the report would stop at them and hide the reason."""
+    benchmarks[:] = [one for one in benchmarks if one.stats.data]
+
+
 @pytest.fixture
 def timed(benchmark: BenchmarkFixture) -> Timed:
     """Time a call: `timed(reference, rounds, function)`; `reference` is the name of a test in test_references."""

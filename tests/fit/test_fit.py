@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,15 +50,19 @@ def jobs(suite: Path, gpu: Gpu | None = None, *overrides: str) -> SuiteJobs:
     return jobs_of(load_suite(suite, overrides), gpu)
 
 
-def fit(suite: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def fit(suite: Path, *options: str, columns: int = 160) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "harness", "fit", str(suite), *options]
-    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, env={"COLUMNS": "160", "PATH": ""})
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=PROJECT, env={"COLUMNS": str(columns), "PATH": ""}
+    )
 
 
 def test_the_table_has_every_job_and_the_smallest_gpu_for_it(suite: Path) -> None:
     done = fit(suite)
     assert done.returncode == 0, done.stderr
-    rows = {line.split("│")[1].strip(): line.split("│") for line in done.stdout.splitlines() if line.startswith("│")}
+    _, _, table = done.stdout.partition("─ \n")
+    lines = (re.split(r" {2,}", line.strip(), maxsplit=1) for line in table.splitlines() if line.startswith(" "))
+    rows = {name: cells[0].split() for name, *cells in lines if name}
     assert list(rows) == [
         "train lora",
         "speed of base",
@@ -67,8 +72,15 @@ def test_the_table_has_every_job_and_the_smallest_gpu_for_it(suite: Path) -> Non
         "speed in float32",
         "training speed in float32",
     ]
-    assert rows["speed in bfloat16"][2].strip() == "14.96"
-    assert rows["speed of base"][-2].strip() == "T4"
+    assert rows["speed in bfloat16"][0] == "14.96"
+    assert rows["speed of base"][-1] == "T4"
+
+
+def test_figures_are_whole_in_a_terminal_of_80_columns(suite: Path) -> None:
+    wide, narrow = (fit(suite, "--gpu", "T4", columns=columns).stdout for columns in (160, 80))
+    figures = [word for word in wide.split() if word.replace(".", "").removeprefix("-").isdigit()]
+    assert figures == [word for word in narrow.split() if word.replace(".", "").removeprefix("-").isdigit()]
+    assert max(map(len, narrow.split("\n\n")[0].splitlines())) <= 80 and "…" not in narrow
 
 
 def test_on_a_small_gpu_it_says_what_to_change_and_exits_1(suite: Path) -> None:
@@ -174,3 +186,19 @@ def test_it_loads_no_torch(suite: Path) -> None:
     command = [sys.executable, "-c", program, "fit", str(suite), "--gpu", "H200"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
     assert done.stderr.strip().splitlines()[-1] == "False", done.stderr
+
+
+def test_an_adapter_s_own_rank_counts_and_a_damaged_configuration_is_a_sentence(suite: Path) -> None:
+    adapter = suite.parent / "adapter"
+    adapter.mkdir()
+    override = f"models.tuned.adapter={{path: {adapter}}}"
+    written = adapter / "adapter_config.json"
+    for targets, notes in ((["q_proj"], ""), ("all-linear", "target_modules 'all-linear' taken as all seven")):
+        written.write_text(json.dumps({"r": 3, "target_modules": targets}))
+        job = next(one for one in jobs(suite, None, override).jobs if one.name == "speed of tuned")
+        assert job.configuration.rank == 3 and notes in "; ".join(job.notes)
+        assert len(job.configuration.targets) == (1 if targets == ["q_proj"] else 7)
+    written.write_text('{"r": 3,')
+    done = fit(suite, "-o", override)
+    assert done.returncode == 3 and "Traceback" not in done.stderr
+    assert "adapter_config.json: it is not the configuration of a LoRA adapter" in done.stderr

@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
+
+from harness.summary import Summary
+
+RENDER = (
+    "import sys, hashlib; from pathlib import Path; from harness.summary import Summary;"
+    "from harness.report.page import render_report;"
+    "page = render_report(Summary.model_validate_json(Path(sys.argv[1]).read_text('utf-8')));"
+    "assert not {'torch', 'transformers'} & set(sys.modules);"
+    "print(hashlib.sha256(page.encode()).hexdigest())"
+)
+
+
+def digest_of_rebuilt(summary: Summary, folder: Path, **environment: str) -> str:
+    """SHA-256 of the page that a process of its own makes of the stored summary, without loading torch."""
+    stored = folder / "summary.json"
+    stored.write_text(summary.model_dump_json(), encoding="utf-8")
+    command = [sys.executable, "-c", RENDER, str(stored)]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 class Page(HTMLParser):

@@ -2,10 +2,7 @@
 
 import hashlib
 import html as html_text
-import os
 import re
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -36,7 +33,7 @@ from harness.summary import (
 from tests.grading.test_review import label_all, make_graded_run
 from tests.report.factory import HOSTILE_TEXTS, hostile_rows, make_summary
 from tests.report.graders_factory import GUARD, JUDGES, LEXICON, OLD_LEXICON, make_graded
-from tests.report.reading import Page
+from tests.report.reading import Page, digest_of_rebuilt
 
 HOSTILE_NAME = "<img src=x onerror=window.pwned=1>{n}{0}%s\u202e'\"&"
 
@@ -386,23 +383,8 @@ def test_hostile_names_and_prompts_stay_text() -> None:
 
 
 def test_rebuilding_gives_the_same_bytes_in_another_process(summary: Summary, tmp_path: Path) -> None:
-    stored = tmp_path / "summary.json"
-    stored.write_text(summary.model_dump_json(), encoding="utf-8")
-    program = (
-        "import sys, hashlib; from pathlib import Path; from harness.summary import Summary;"
-        "from harness.report.page import render_report;"
-        "page = render_report(Summary.model_validate_json(Path(sys.argv[1]).read_text('utf-8')));"
-        "assert not {'torch', 'transformers'} & set(sys.modules);"
-        "print(hashlib.sha256(page.encode()).hexdigest())"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", program, str(stored)],
-        env={**os.environ, "PYTHONHASHSEED": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert run.stdout.strip() == hashlib.sha256(render_report(summary).encode()).hexdigest()
+    rebuilt = digest_of_rebuilt(summary, tmp_path, PYTHONHASHSEED="1")
+    assert rebuilt == hashlib.sha256(render_report(summary).encode()).hexdigest()
 
 
 def test_ten_thousand_answers_with_thousands_of_disagreements_are_quick() -> None:

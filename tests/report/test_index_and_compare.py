@@ -126,7 +126,7 @@ def test_settings_that_differ_are_listed_by_dotted_name(first: Summary) -> None:
 def test_the_page_warns_of_what_makes_runs_hard_to_compare(first: Summary, second: Summary) -> None:
     regraded = second.model_copy(update={"grader": second.grader.model_copy(update={"version": "other"})})
     page = Page(render_comparison(first, regraded))
-    assert "2 prompts are shared; 1 are in A alone and 2 in B alone." in page.text
+    assert "Prompts asked in both runs: 2; in A alone: 1; in B alone: 2." in page.text
     assert "The runs were graded by different graders" in page.text
     assert page.answers["models"][1] == {"name": "B:base", "baseline": "A:base", "number": 1}
     alike = Page(render_comparison(first, first)).text

@@ -2,10 +2,7 @@
 
 import base64
 import hashlib
-import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +14,7 @@ from harness.report.page import render_report
 from harness.report.rendering import environment
 from harness.summary import PairedChange, Summary
 from tests.report.factory import HOSTILE_TEXTS, hostile_rows, make_rows, make_summary, make_training
-from tests.report.reading import Page
+from tests.report.reading import Page, digest_of_rebuilt
 
 
 @pytest.fixture(scope="module")
@@ -45,23 +42,8 @@ def with_change(summary: Summary, group: str, **fields: object) -> Summary:
 
 
 def test_rebuilding_gives_the_same_bytes_in_another_process(summary: Summary, tmp_path: Path) -> None:
-    stored = tmp_path / "summary.json"
-    stored.write_text(summary.model_dump_json(), encoding="utf-8")
-    program = (
-        "import sys, hashlib; from pathlib import Path; from harness.summary import Summary;"
-        "from harness.report.page import render_report;"
-        "page = render_report(Summary.model_validate_json(Path(sys.argv[1]).read_text('utf-8')));"
-        "assert not {'torch', 'transformers'} & set(sys.modules);"
-        "print(hashlib.sha256(page.encode()).hexdigest())"
-    )
     digests = {
-        subprocess.run(
-            [sys.executable, "-c", program, str(stored)],
-            env={**os.environ, "PYTHONHASHSEED": seed, "TZ": zone},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        digest_of_rebuilt(summary, tmp_path, PYTHONHASHSEED=seed, TZ=zone)
         for seed, zone in (("1", "UTC"), ("2", "Asia/Seoul"))
     }
     assert digests == {hashlib.sha256(render_report(summary).encode()).hexdigest()}

@@ -82,9 +82,9 @@ def test_precisions_are_ratios_of_medians_to_float32() -> None:
     assert [column.en for column in table.columns] == ["Measurement", "float32", "bfloat16", "float16"]
     cells = [text(cell.content) for cell in table.rows[0]]
     assert "lower is better" in cells[0]
-    assert cells[1] == "2 s2 – 5.50reference"
-    assert cells[2] == "3 s3 – 3.15× 1.50"
-    assert cells[3] == "8 s8 – 8not comparable"
+    assert cells[1] == "2 s 2 – 5.50reference"
+    assert cells[2] == "3 s 3 – 3.15× 1.50"
+    assert cells[3] == "8 s 8 – 8not comparable"
     assert performance.sections(found) == []
     page = Page(render_report(found.summary))
     assert "base float16: emulated" in page.text

@@ -6,10 +6,13 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+from markupsafe import Markup
 
-from harness.report.plots import Series, batch_panel, loss_panel, rate_panel
+from harness.report.lookup import Lookup
+from harness.report.plots import Series, batch_panel, loss_panel, rate_panel, rate_panels
 from harness.report.strips import difference_strip, share_strip, stacked_bar
 from harness.summary import Cell, Interval, Rate
+from tests.report.factory import make_summary
 
 
 def cell(model: str, value: float | None, low: float = 0.0, high: float = 1.0, corrected: float | None = None) -> Cell:
@@ -38,6 +41,10 @@ def cell(model: str, value: float | None, low: float = 0.0, high: float = 1.0, c
     )
 
 
+def rates(*cells: Cell) -> Markup:
+    return rate_panel("p", cells, range(len(cells)))
+
+
 def parsed(svg: str) -> ElementTree.Element:
     return ElementTree.fromstring(svg)
 
@@ -48,16 +55,33 @@ def marker_positions(svg: str) -> list[float]:
 
 
 def test_a_rate_stands_at_its_share_of_the_axis() -> None:
-    svg = rate_panel("p", [cell("a", 0.0), cell("b", 0.5), cell("c", 1.0)])
+    svg = rates(cell("a", 0.0), cell("b", 0.5), cell("c", 1.0))
     zero, half, one = marker_positions(svg)
     assert half == pytest.approx((zero + one) / 2)
     # 324 pixels between the margins show -1.5 to 101.5 percent.
     assert one - zero == pytest.approx(324 * 100 / 103, abs=0.01)
 
 
+def test_a_model_keeps_its_colour_where_another_has_no_answers() -> None:
+    summary = make_summary(pairs_per_category=1, general=2)
+    first, _ = summary.models
+    alone = summary.model_copy(
+        update={"cells": tuple(one for one in summary.cells if (one.group, one.model) != ("harmful", first))}
+    )
+    panels = rate_panels(Lookup(alone))
+    colours = [
+        {use.attrib["fill"] for use in parsed(panels[group]).iter("use") if "fill" in use.attrib}
+        for group in ("harmful", "general")
+    ]
+    assert len(colours[0]) == 1 and len(colours[1]) == 2
+    assert colours[0] < colours[1]
+    (use,) = (use for use in parsed(rates(cell(first, 0.5))).iter("use") if "fill" in use.attrib)
+    assert use.attrib["fill"] not in colours[0]  # the first colour stays the first model's
+
+
 def test_an_interval_reaches_from_low_to_high() -> None:
-    zero, one = marker_positions(rate_panel("p", [cell("a", 0.0), cell("b", 1.0)]))
-    svg = rate_panel("p", [cell("a", 0.4, low=0.25, high=0.75)])
+    zero, one = marker_positions(rates(cell("a", 0.0), cell("b", 1.0)))
+    svg = rates(cell("a", 0.4, low=0.25, high=0.75))
     ends = [
         tuple(float(x) for x in re.findall(r"[ML] ([-\d.]+) ", path.attrib["d"]))
         for path in parsed(svg).iter("path")
@@ -67,13 +91,13 @@ def test_an_interval_reaches_from_low_to_high() -> None:
 
 
 def test_a_corrected_rate_adds_a_second_marker_and_no_data_draws_nothing() -> None:
-    assert len(marker_positions(rate_panel("p", [cell("a", 0.4, corrected=0.3)]))) == 2
-    assert marker_positions(rate_panel("p", [cell("a", None)])) == []
+    assert len(marker_positions(rates(cell("a", 0.4, corrected=0.3)))) == 2
+    assert marker_positions(rates(cell("a", None))) == []
 
 
 def test_plots_fit_the_pages_policy_and_theme() -> None:
     series = Series("a", 0, (1, 8), (1.0, 2.0), (0.9, 1.9), (1.1, 2.2))
-    plots = [rate_panel("r", [cell("a", 0.4)]), loss_panel("l", [1, 2], [2.0, 1.0]), batch_panel("b", [series], 1.0)]
+    plots = [rates(cell("a", 0.4)), loss_panel("l", [1, 2], [2.0, 1.0]), batch_panel("b", [series], 1.0)]
     for svg in plots:
         assert "style" not in svg
         assert "font-family" not in svg
@@ -94,7 +118,7 @@ def test_texts_of_plots_are_text_in_both_languages() -> None:
 
 
 def test_equal_figures_are_equal_bytes() -> None:
-    assert rate_panel("p", [cell("a", 0.4)]) == rate_panel("p", [cell("a", 0.4)])
+    assert rates(cell("a", 0.4)) == rates(cell("a", 0.4))
 
 
 def test_a_loss_that_is_not_finite_is_drawn_as_a_line_across() -> None:

@@ -102,7 +102,7 @@ def test_a_precision_without_a_measured_peak_has_no_limit() -> None:
 
 
 def test_the_roof_bends_at_the_ridge() -> None:
-    figure = str(roofline_panel("f", [Roof("bfloat16", 1e12, 1e14)], [Dot(0, 1.0, 1e11, "8")]))
+    figure = str(roofline_panel("f", [Roof("bfloat16", 1e12, 1e14)], [Dot(0, 2.0, 2e11, "8")]))
     # Width 440 with margins 56 and 16; intensities from 10^0 to 10^3 (ridge at 100): the bend is two thirds across.
     paths = [re.findall(r"([ML]) (\d+\.?\d*) (\d+\.?\d*)", path) for path in re.findall(r' d="([^"]+)"', figure)]
     roof = next(path for path in paths if len(path) == 3 and [kind for kind, _, _ in path] == ["M", "L", "L"])
@@ -111,3 +111,27 @@ def test_the_roof_bends_at_the_ridge() -> None:
     assert float(y1) == pytest.approx(float(y2), abs=0.01)
     assert float(y0) > float(y1) and float(x2) == pytest.approx(440 - 16, abs=0.5) and float(x0) < float(x1)
     assert ">8<" in figure and ">bfloat16<" in figure and ">100 T<" in figure
+
+
+def test_a_point_on_the_first_power_of_ten_is_drawn_whole() -> None:
+    figure = str(roofline_panel("f", [Roof("bfloat16", 1e12, 1e14)], [Dot(0, 1.0, 1e11, "8")]))
+    marker = re.search(r'<use [^>]*?x="([\d.]+)" y="([\d.]+)"', figure)
+    assert marker is not None
+    x, y = map(float, marker.groups())
+    # The plot's left edge is at 56 and its lower edge at 300 - 44; the marker's radius is 4.5.
+    assert x - 56 > 4.5 and (300 - 44) - y > 4.5
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        ([{"batch_size": 1}, {"batch_size": 8}], {"1", "8"}),
+        ([{"dtype": "bfloat16"}, {"dtype": "float32"}, {"quantization": "4bit"}], {"bf16", "fp32", "4bit"}),
+    ],
+    ids=["batches", "precisions"],
+)
+def test_what_differs_between_points_stands_beside_them(points: list[dict[str, Scalar]], words: set[str]) -> None:
+    made = [one for conditions in points for one in phase("decode", 2.0, (1e12,), **{**POINT, **conditions})]
+    view = roofline_view(lookup(COPY, PRODUCT, *made))
+    assert view is not None
+    assert words <= set(re.findall(r"<text[^>]*>([^<]+)</text>", str(view.plot)))

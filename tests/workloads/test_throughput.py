@@ -19,7 +19,7 @@ from harness.workloads.throughput import measure_throughput
 from harness.workloads.train_timing import time_training
 from tests.fake_nvml import FakeNvml
 from tests.orders import Inbox, make_order
-from tests.tiny_models import make_tiny_llama
+from tests.tiny_models import make_tiny_llama, make_tokenizer
 
 PARAMETERS: dict[str, Scalar] = {
     "study": "throughput",
@@ -103,6 +103,20 @@ def test_training_steps_are_timed_with_their_losses(llama: Path) -> None:
     assert losses[-1] < losses[0]
     steps, speeds = (figures[name].values for name in ("training_step_seconds", "training_tokens_per_second"))
     assert [step * speed for step, speed in zip(steps, speeds, strict=True)] == pytest.approx([4 * 15] * 4)
+
+
+def test_a_model_whose_layers_have_other_names_is_timed_with_lora_on_all_of_them(tmp_path: Path) -> None:
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    tokenizer = make_tokenizer()
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    parameters = {**PARAMETERS, "study": "precision", "training_steps": 2, "dtype": "float32"}
+    inbox = Inbox()
+    time_training(make_order(tmp_path, kind="train_timing", parameters=parameters), inbox)
+    method = measured(inbox)["training_step_seconds"].method
+    assert "(rank 16, dense, dense_4h_to_h, dense_h_to_4h, query_key_value)" in method
 
 
 class Sized:
