@@ -316,7 +316,7 @@ def list_baselines(results: Results = DEFAULT_RESULTS) -> None:
     """List the saved runs."""
     from harness.gates.baselines import listing
 
-    for line in listing(results):
+    for line in listing(results) or [f"No run is saved in {results}; `harness baseline save NAME RUN` saves one."]:
         typer.echo(line)
 
 

@@ -59,7 +59,12 @@ def _training_data(loaded: LoadedSuite) -> dict[str, TrainingData]:
     for name, training in loaded.suite.training.items():
         rows = training.data.model_copy(update={"prompt_format": "plain", "loss_on": "everything"})
         names.setdefault(rows, []).append(name)
-    return {", ".join(steps): rows for rows, steps in names.items()}
+    return {_together(steps): rows for rows, steps in names.items()}
+
+
+def _together(steps: Sequence[str]) -> str:
+    """A name for steps with the same rows, of which a sweep has many."""
+    return ", ".join(steps) if len(steps) < 3 else f"{steps[0]} and {len(steps) - 1} others"
 
 
 def _adapters_from_elsewhere(loaded: LoadedSuite) -> list[CheckedData]:

@@ -55,6 +55,8 @@ def run_in_process(order: WorkOrder, *, preload: bool) -> Generator[Message]:
 def run_in_batches(order: WorkOrder, *, preload: bool, seconds: float) -> Generator[list[Message]]:
     """Do as `run_in_process` does, but yield together what comes within `seconds` of a message."""
     os.environ.setdefault("GOMP_SPINCOUNT", SHORT_SPIN)  # the job inherits it and reads it when it loads torch
+    # A killed job cannot give its locks back. They are cleared up, and Ctrl-C need not print a warning of that.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     context: multiprocessing.context.SpawnContext | multiprocessing.context.ForkServerContext
     if preload:
         context = multiprocessing.get_context("forkserver")

@@ -136,10 +136,14 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Open an existing run folder; StoreError if it is none."""
-        if not (path / "run.json").is_file():
-            raise StoreError(f"{path}: not a run folder (it has no run.json).")
-        return cls(path)
+        """Open an existing run folder; StoreError if it is none, with the newest run where it is a suite's folder."""
+        if (path / "run.json").is_file():
+            return cls(path)
+        if not path.is_dir():
+            raise StoreError(f"{path}: there is no such folder.", "A run folder is results/SUITE/RUN_ID.")
+        newest = max((run.parent.name for run in path.glob("*/run.json")), default=None)
+        hint = f"It is a folder of runs, of which the newest is {path / newest}." if newest else None
+        raise StoreError(f"{path}: not a run folder (it has no run.json).", hint)
 
     def header(self) -> RunHeader:
         """Read the header; StoreError names the file if it is damaged or of another version."""

@@ -75,6 +75,7 @@ def load_suite(path: Path, overrides: Sequence[str] = (), baselines: Collection[
     nest_sweeps(document)
     for override in overrides:
         _apply_override(document, override)
+        nest_sweeps(document)  # a mapping given there may have dotted keys, too
     sweep = expand_sweeps(document)
     suite, wrong = validate_types(document)
     suite, unresolved = _inherit(document, suite)

@@ -294,6 +294,12 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("offline")
+def test_the_steps_of_a_sweep_have_one_short_name_together(suite: Path) -> None:
+    loaded = load_suite(suite, ("sweep.first.seeds=[1, 2, 3, 4]",))
+    assert check_suite(loaded, loaded.prompts).data[0].name == "first-s1 and 4 others"
+
+
+@pytest.mark.usefixtures("offline")
 def test_rows_are_read_once_and_what_cannot_be_read_is_not_checked(suite: Path) -> None:
     loaded = load_suite(suite)
     report = check_suite(loaded, loaded.prompts)

@@ -63,6 +63,8 @@ def test_nested_keys_and_dotted_ones_are_the_same(folder: Path) -> None:
         ("sweep.lora.seeds=[7]", 4),
         ("sweep.lora.trainer.weight_decay=[0, 0.1]", 24),
         ("sweep.lora={seeds: [1, 2]}", 2),
+        ("sweep={lora: {lora.r: [8, 16, 64], seeds: [1]}}", 3),
+        ("sweep.lora={lora.r: [8, 16, 64]}", 3),
         ("sweep={}", 1),
     ],
 )
@@ -152,6 +154,7 @@ def test_a_chain_of_models_shares_one_choice(folder: Path) -> None:
             None,
         ),
         ("  lora:\n    seeds: [1, a]", 19, "sweep.lora.seeds.1", "must be a whole number", None),
+        ("  lora:\n    seeds: [-1]", 19, "sweep.lora.seeds.0", "must be at least 0; it is -1", None),
         ("  lora:\n    checkpoints: [0]", 19, "sweep.lora.checkpoints.0", "must be at least 1", None),
         ("  lora:\n    checkpoints: [9]", 19, "sweep.lora.checkpoints", "the training ends after 3 steps", None),
         ("  lora:\n    model: [base]", 19, "sweep.lora.model", "names another entry", None),

@@ -106,6 +106,14 @@ def test_faults_in_a_gates_file_name_line_and_key_and_change_nothing(folder: Pat
     assert "the file has no gates" in harness("gate", page, "--gates", wrong).stderr
 
 
+def test_a_folder_that_is_no_run_brings_the_newest_run_in_it(folder: Path) -> None:
+    page = only_run(folder)
+    of_suite = harness("gate", page.parent)
+    assert of_suite.returncode == 4 and "not a run folder" in of_suite.stderr
+    assert f"the newest is {page}" in of_suite.stderr
+    assert "there is no such folder" in harness("gate", folder / "nothing").stderr
+
+
 def test_a_run_without_gates_has_none_to_judge(tmp_path: Path) -> None:
     done = run(write_suite(tmp_path))
     assert done.returncode == 0
@@ -131,6 +139,7 @@ def test_validate_finds_a_gate_whose_saved_run_is_missing(folder: Path) -> None:
 
 def test_a_saved_run_is_never_replaced_silently_and_outlives_the_run(folder: Path) -> None:
     page, results = only_run(folder), folder / "results"
+    assert "baseline save NAME RUN" in harness("baseline", "list", "--results", results).stdout
     assert harness("baseline", "save", "main", page).returncode == 0
     again = harness("baseline", "save", "main", page)
     assert again.returncode == 4 and f"'main' is saved already ({page.name})" in again.stderr
