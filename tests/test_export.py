@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from harness.backends import open_backend
-from harness.errors import HarnessError
+from harness.errors import InvalidInput
 from harness.export import export_lm_eval
 from harness.grading.lexicon import LexiconGrader
 from harness.prompt_formats import render
@@ -130,7 +130,7 @@ def test_prompts_are_written_in_the_form_the_suites_models_have(suite: LoadedSui
     other = suite.suite.models["base"].model_copy(update={"prompt_format": "alpaca_ko"})
     models = {**suite.suite.models, "other": other}
     mixed = LoadedSuite(suite.suite.model_copy(update={"models": models}), suite.file, suite.prompts, suite.categories)
-    with pytest.raises(HarnessError, match="different prompt formats: alpaca_ko, plain"):
+    with pytest.raises(InvalidInput, match=r"different prompt formats \(alpaca_ko, plain\)"):
         export_lm_eval(mixed, tmp_path / "mixed")
     assert not (tmp_path / "mixed").exists()
 
@@ -156,5 +156,17 @@ def test_the_command_writes_the_tasks_and_says_how_to_run_them(suite: LoadedSuit
     command = [sys.executable, "-m", "harness", "export", "lm-eval", str(suite.file), str(tmp_path / "tasks")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
-    assert "--tasks small" in done.stdout.splitlines()[-1]
+    assert done.stdout.splitlines()[-1].endswith("--tasks small")
     assert (tmp_path / "tasks/small.yaml").read_text(encoding="utf-8").startswith("group: small\n")
+    chat = subprocess.run(
+        [*command, "--prompt-format", "chat_template"], capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert chat.stdout.splitlines()[-1].endswith("--tasks small --apply_chat_template")
+
+
+def test_a_folder_with_other_files_is_left_alone(suite: LoadedSuite) -> None:
+    """The suite's own folder, say, where the group's file might have the suite's name."""
+    before = suite.file.read_text(encoding="utf-8")
+    with pytest.raises(InvalidInput, match="the folder has other files"):
+        export_lm_eval(suite, suite.file.parent)
+    assert suite.file.read_text(encoding="utf-8") == before and not (suite.file.parent / "small.yaml").exists()

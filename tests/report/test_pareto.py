@@ -165,8 +165,16 @@ def test_the_front_is_named_and_a_dominated_setting_is_not_on_it(page: Page) -> 
 
 def test_where_all_settings_pay_the_same_there_is_no_plot(page: Page) -> None:
     """No setting refuses a general prompt."""
-    assert "It is 0% in every setting, so there is nothing to weigh." in section(page)
+    assert "0% in every setting, so there is nothing to weigh." in section(page)
     assert 'id="pareto-general' not in section(page) and "on the front: Over-refusal of general" not in section(page)
+
+
+def test_settings_at_one_place_share_a_label() -> None:
+    """Their numbers would be written over each other."""
+    alike = swept({8: (1.1, -0.1), 16: (1.1, -0.1), 64: (1.1, 1.1)}, seeds=2, ability=False, pairs=3)
+    plot = section(Page(render_report(alike))).split("<svg", 1)[1].split("</svg>")[0]
+    labels = re.findall(r">([1-4·]+)</text>", plot)
+    assert sorted(labels) == ["1", "2·3", "4"]
 
 
 def test_few_seeds_are_said(page: Page) -> None:
