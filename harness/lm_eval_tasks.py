@@ -23,10 +23,8 @@ _GROUPS = re.compile(r"^[ \t]*(?:group|tag):(.*(?:\n[ \t]*- .*)*)", re.MULTILINE
 def is_known(name: str, folders: Iterable[Path]) -> bool:
     """Whether a task file of these folders mentions the name, or a word that begins as a pattern does."""
     beginning, *wildcards = _WILDCARD.split(name)
-    word = re.compile(rf"(?<![\w.-]){re.escape(beginning)}" + ("" if wildcards else r"(?![\w.-])"))
-    return any(
-        beginning in text and word.search(text) is not None for folder in folders for text in _task_texts(folder)
-    )
+    word = re.compile(rf"(?<![\w.-]){re.escape(beginning)}") if wildcards else _word(name)
+    return any(beginning in text and word.search(text) for folder in folders for text in _task_texts(folder))
 
 
 def lm_eval_folders() -> list[Path]:
@@ -44,7 +42,7 @@ def tests_task(listed: Sequence[str], task: str, folders: Sequence[Path]) -> boo
     """
     if any(name == task or fnmatchcase(task, name) for name in listed):
         return True
-    whole = re.compile(rf"(?<![\w.-]){re.escape(task)}(?![\w.-])")
+    whole = _word(task)
     prefixed = any(task.startswith(f"{name}_") for name in listed)
     texts = (text for folder in [*folders, *lm_eval_folders()] for text in _task_texts(folder))
     return any(
@@ -52,6 +50,10 @@ def tests_task(listed: Sequence[str], task: str, folders: Sequence[Path]) -> boo
         for text in texts
         if task in text
     )
+
+
+def _word(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])")
 
 
 def _groups_in(text: str) -> set[str]:

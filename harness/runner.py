@@ -48,7 +48,7 @@ def run_suite(suite_file: Path, options: RunOptions, screen: Screen) -> RunFolde
     contamination = check_suite(loaded, chosen)
     for finding in findings(contamination):
         screen.note(finding, style="yellow")
-    prompts = without_overlaps(chosen, contamination)
+    prompts = without_overlaps(loaded, chosen, contamination)
     _stay_offline_if_local(loaded)
     with open_executor(options.executor, loaded, stream=options.stream) as executor:
         environment = executor.environment()

@@ -14,6 +14,7 @@ A finished job's file carries a hash of itself, so damage is noticed. One proces
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -55,10 +56,10 @@ def saving(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(
-            f"{path}: could not be written: {error.strerror or error}.",
-            hint="What was finished before is kept; make room and give the same command again.",
-        ) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "make room and give the same command again" if full else "see whether this place can be written to"
+        hint = f"What was finished before is kept; {remedy}."
+        raise StoreError(f"{path}: could not be written: {error.strerror or error}.", hint) from error
 
 
 def write_atomically(path: Path, content: str) -> None:
