@@ -177,10 +177,13 @@ def test_compare_finds_a_regression_against_a_saved_run(folder: Path) -> None:
     assert "tuned-refusal-harmful" in done.stderr and "against saved run main" in done.stderr
     root = read_junit(output.with_suffix(".junit.xml").read_text(encoding="utf-8"))
     assert (root.get("tests"), root.get("failures")) == ("4", "1")
-    assert "## ❌ 1 of 4 gates failed" in output.with_suffix(".md").read_text(encoding="utf-8")
+    summary, page = output.with_suffix(".md").read_text(encoding="utf-8"), output.read_text(encoding="utf-8")
+    assert "## ❌ 1 of 4 gates failed" in summary
+    assert all("the built-in ones hold" in text for text in (summary, page)) and "section on the sweep" not in page
     gates = gates_file(folder, "  it: {metric: refusal, model: tuned, max_drop: 0.9, baseline: anything}\n")
     allowed = harness("compare", worse, "--baseline", "main", "--gates", gates, "--output", output)
     assert allowed.returncode == 0, allowed.stderr
+    assert "the built-in ones hold" not in output.read_text(encoding="utf-8")
     first = only_baseline(folder)
     assert harness("compare", first, worse, "--gates", gates, "--output", output).returncode == 0
     gates_file(folder, "  it: {metric: refusal, model: tuned, at_least: 0.9}\n")
