@@ -120,7 +120,7 @@ def read_hub(
         try:
             table = datasets.load_dataset(place, subset, revision=revision, split=split, cache_dir=cache)
         except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise NotAvailable(f"{place}: the data set could not be loaded: {reason}") from error
         if split is None:
             if len(table) != 1:

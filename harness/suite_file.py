@@ -32,7 +32,8 @@ from harness.suite_yaml import (
     parse_value,
     read_document,
 )
-from harness.sweep import expand_sweeps, nest_sweeps
+from harness.sweep import expand_sweeps
+from harness.sweep_keys import nest_sweeps
 
 # What stands in for a required value that is missing or wrong, so that the rest can still be checked.
 _STAND_INS: dict[str, Value] = {

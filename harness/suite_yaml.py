@@ -87,13 +87,15 @@ def is_printable(text: str) -> bool:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The valid name that looks most like the one given, or None where none does.
+    """The valid name that looks most like the one given, else one that begins with it, or None where none does.
 
     Hangul is compared letter by letter, so that a syllable with one wrong letter is nearly right.
     """
-    by_letters = {_letters(valid): valid for valid in names}
-    matches = difflib.get_close_matches(_letters(name), list(by_letters), n=1, cutoff=0.6)
-    return by_letters[matches[0]] if matches else None
+    given, by_letters = _letters(name), {_letters(valid): valid for valid in names}
+    matches = difflib.get_close_matches(given, list(by_letters), n=1, cutoff=0.6)
+    longer = (letters for letters in by_letters if given and letters.startswith(given))
+    match = matches[0] if matches else next(longer, None)
+    return None if match is None else by_letters[match]
 
 
 def _letters(name: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,15 @@ def test_the_command_writes_the_tasks_and_says_how_to_run_them(suite: LoadedSuit
         [*command, "--prompt-format", "chat_template"], capture_output=True, text=True, cwd=REPOSITORY
     )
     assert chat.stdout.splitlines()[-1].endswith("--tasks small --apply_chat_template")
+
+
+def test_a_prompt_with_a_line_end_of_its_own_is_one_row(suite: LoadedSuite, tmp_path: Path) -> None:
+    odd = suite.prompts[0].model_copy(update={"text": "첫 줄\u2028둘째 줄\u0085셋째 줄"})
+    export_lm_eval(replace(suite, prompts=(odd,)), tmp_path)
+    program = "import refusal_task; print(refusal_task.load('small_harmful.jsonl')['test'].num_rows)"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.stdout == "1\n", done.stderr
 
 
 def test_a_folder_with_other_files_is_left_alone(suite: LoadedSuite) -> None:

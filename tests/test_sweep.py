@@ -115,6 +115,19 @@ def test_what_names_a_swept_model_follows_it(folder: Path) -> None:
     assert suite.lm_eval.models == ("tuned-float32", "tuned-bfloat16", "base-float32", "base-bfloat16")
 
 
+def test_what_a_swept_model_takes_of_a_node_holds_for_its_variants(folder: Path) -> None:
+    text = GOOD + SWEEP + "resources: {gpus: 1, by_model: {base: {gpus: 0}, tuned: {gpus: 0.5}}}\n"
+    by_model = load(text).suite.resources.by_model
+    assert len(by_model) == 13 and by_model["base"].gpus == 0 and by_model["tuned-r64-lr2e-4-s3"].gpus == 0.5
+    fault = only_fault(text.replace("gpus: 0.5", "gpuss: 0.5"))
+    assert (fault.key, fault.nearest) == ("resources.by_model.tuned.gpuss", "gpus")
+
+
+def test_a_gate_on_a_swept_model_brings_the_pattern_of_its_variants(folder: Path) -> None:
+    fault = only_fault(GOOD + SWEEP + "gates: {it: {metric: refusal, model: tuned, at_least: 0.5}}\n")
+    assert (fault.key, fault.nearest) == ("gates.it.model", "tuned-*")
+
+
 def test_a_model_does_not_inherit_what_it_gives_itself(folder: Path) -> None:
     text = changed("training:", "  other: {like: tuned, adapter: null, compare_to: base}\ntraining:") + SWEEP
     suite = load(text).suite

@@ -131,7 +131,9 @@ class _GateCheck:
         if gate.model is None:
             self._fault((), "a gate needs the model that it judges: model.")
         elif not self.models and "models" not in self.unsure:
-            close = nearest(gate.model, self.suite.models)
+            variants = f"{gate.model}-*"  # of a swept model
+            swept = any(fnmatchcase(name, variants) for name in self.suite.models)
+            close = variants if swept else nearest(gate.model, self.suite.models)
             self._fault(("model",), f"there is no model '{gate.model}'.", close)
 
     def _keys_without_meaning(self) -> None:

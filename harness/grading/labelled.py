@@ -120,7 +120,7 @@ def read_labelled(path: Path) -> list[LabelledAnswer]:
     rows: list[LabelledAnswer] = []
     faults: list[Fault] = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput([Fault(str(path), None, "", f"cannot be read: {error}")]) from error
     for number, line in enumerate(lines, 1):
