@@ -55,6 +55,18 @@ def test_any_table_by_a_column_mapping(tmp_path: Path, file: str) -> None:
     assert {p.source for p in done.prompts} == {"내 질문"}  # and no path of the user's machine
 
 
+def test_a_dotted_path_reaches_into_nested_json(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": "첫째 질문"}], "meta": {"topic": "요리"}, "a.b": "refuse"}]
+    path = write(tmp_path / "chats.jsonl", rows)
+    columns = ("text=messages.0.content", "category=meta.topic", "expected=a.b")
+    (prompt,) = load(tmp_path, "columns", path, columns=columns).prompts
+    assert (prompt.text, prompt.category, prompt.expected) == ("첫째 질문", "요리", "refuse")
+    (tmp_path / "out.jsonl").unlink()
+    for missing in ("messages.1.content", "messages.0.contents", "meta.topic.x"):
+        wrong = sentence(tmp_path, "columns", path, columns=(f"text={missing}", "expected=a.b"))
+        assert f"chats.jsonl:1: {missing}: the column is missing; there are messages, meta, a.b" in wrong
+
+
 def test_fixed_values_stand_in_for_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.csv", TABLE)
     done = load(tmp_path, "columns", path, columns=("text=질문",), values=("expected=refuse", "category=all"))
