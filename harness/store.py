@@ -240,7 +240,8 @@ def read_records(path: Path) -> tuple[JobRecord, ...]:
         try:
             record = job_record_adapter.validate_json(line)
         except ValidationError as error:
-            raise StoreError(f"{path}:{number}: damaged record: {_first_line(error)}") from error
+            sentence = f"{path}:{number}: damaged record: {_first_line(error)}"
+            raise StoreError(sentence, "The command that made the run does this job again.") from error
         records.append(record)
     if records and isinstance(last := records[-1], JobStatus) and last.records_sha256 is not None:
         before = whole[: whole.rstrip(b"\n").rfind(b"\n") + 1]
@@ -316,4 +317,8 @@ def _may_improve(records: tuple[JobRecord, ...]) -> bool:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        detail = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in detail["loc"])
+        return f"{place}: {detail['msg']}" if place else detail["msg"]
     return str(error).splitlines()[0] if str(error) else type(error).__name__

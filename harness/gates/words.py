@@ -133,7 +133,9 @@ def verdict_line(result: GateResult) -> str:
     """One gate in one line of English: name, model, condition, figure, and why there is none."""
     against = compared(result).en
     about_it = f"{result.subject}: {about(result).en}" + (f", {against}" if against else "")
-    said = f"{result.name} ({about_it}): {required(result).en}; found {found(result)}"
+    said = f"{result.name} ({about_it}): {required(result).en}"
+    if result.value is not None:
+        said += f"; found {found(result)}"
     if result.n is not None:
         said += f", n = {result.n:,}"
     return visible(f"{said}. No data: {result.reason.en}" if result.reason else f"{said}.")
