@@ -303,13 +303,13 @@ def export_lm_eval(
     ] = None,
 ) -> None:
     """Write the suite's prompts as lm-eval tasks with the refusal grader as their metric."""
-    from harness.export import export_lm_eval
+    from harness.export import export_lm_eval, lm_eval_command
     from harness.suite_file import load_suite
 
     loaded = load_suite(suite, tuple(override or ()))
     for task in export_lm_eval(loaded, folder, prompt_format):
         typer.echo(task)
-    typer.echo(f"lm_eval --model hf --model_args pretrained=MODEL --include_path {folder} --tasks {loaded.suite.name}")
+    typer.echo(lm_eval_command(loaded, folder, prompt_format))
 
 
 @baseline_app.command("save")
@@ -332,7 +332,7 @@ def list_baselines(results: Results = DEFAULT_RESULTS) -> None:
     """List the saved runs."""
     from harness.gates.baselines import listing
 
-    for line in listing(results):
+    for line in listing(results) or [f"No run is saved in {results}; `harness baseline save NAME RUN` saves one."]:
         typer.echo(line)
 
 

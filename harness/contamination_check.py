@@ -15,6 +15,7 @@ from harness.screen import printable
 from harness.store import write_atomically
 from harness.suite import TrainingData
 from harness.suite_file import LoadedSuite
+from harness.suite_yaml import shown
 from harness.workloads.training_data import load_rows
 
 FILE_NAME = "contamination.json"
@@ -59,7 +60,12 @@ def _training_data(loaded: LoadedSuite) -> dict[str, TrainingData]:
     for name, training in loaded.suite.training.items():
         rows = training.data.model_copy(update={"prompt_format": "plain", "loss_on": "everything"})
         names.setdefault(rows, []).append(name)
-    return {", ".join(steps): rows for rows, steps in names.items()}
+    return {_together(steps): rows for rows, steps in names.items()}
+
+
+def _together(steps: Sequence[str]) -> str:
+    """A name for steps with the same rows, of which a sweep has many."""
+    return ", ".join(steps) if len(steps) < 3 else f"{steps[0]} and {len(steps) - 1} others"
 
 
 def _adapters_from_elsewhere(loaded: LoadedSuite) -> list[CheckedData]:
@@ -77,15 +83,14 @@ def _adapters_from_elsewhere(loaded: LoadedSuite) -> list[CheckedData]:
     ]
 
 
-def without_overlaps(prompts: Sequence[Prompt], report: ContaminationReport) -> tuple[Prompt, ...]:
+def without_overlaps(loaded: LoadedSuite, prompts: Sequence[Prompt], report: ContaminationReport) -> tuple[Prompt, ...]:
     """The prompts of the run: all, or where the suite excludes them, those that overlap with no training row."""
     if not report.excludes or not prompts:
         return tuple(prompts)
     kept = tuple(prompt for prompt in prompts if prompt.id not in report.rows_by_prompt)
     if not kept:
-        raise InvalidInput(
-            [Fault("suite", None, "contamination.exclude", "every prompt overlaps with a training row; none is left.")]
-        )
+        problem = "every prompt overlaps with a training row; none is left."
+        raise InvalidInput([Fault(shown(loaded.file), None, "contamination.exclude", problem)])
     return kept
 
 
@@ -94,7 +99,9 @@ def findings(report: ContaminationReport) -> list[str]:
     lines = [f"{source.name}: not checked for contamination. {source.not_checked}" for source in unchecked(report)]
     affected = len(report.rows_by_prompt)
     if affected:
-        done = "they are left out of this run" if report.excludes else "contamination.exclude would leave them out"
+        done = (
+            "contamination.exclude leaves them out" if report.excludes else "contamination.exclude would leave them out"
+        )
         lines.append(f"{affected} of {report.prompts} prompts overlap with training rows; {done}.")
     return lines
 

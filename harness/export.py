@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import get_args
 
 from harness import refusal_task
-from harness.errors import HarnessError
+from harness.errors import Fault, InvalidInput
 from harness.prompt_formats import render
 from harness.prompts import group_of
 from harness.records import Prompt
 from harness.store import write_atomically
 from harness.suite import PromptFormat, Sampling
 from harness.suite_file import LoadedSuite
+from harness.suite_paths import siblings
 from harness.summary import Group
 
 TASK_VERSION = 1
@@ -48,11 +49,15 @@ metadata:
 def export_lm_eval(loaded: LoadedSuite, folder: Path, prompt_format: PromptFormat | None = None) -> list[str]:
     """Write the task files into `folder` and return the tasks' names; files of an earlier export are replaced.
 
-    Prompts are written in `prompt_format`, by default the one that all models of the suite share; HarnessError if
-    they share none. For chat_template they are written bare, and lm-eval's --apply_chat_template does the rest.
+    Prompts are written in `prompt_format`, by default the one that all models of the suite share. For chat_template
+    they are written bare, and lm-eval's --apply_chat_template does the rest. InvalidInput if the models share none,
+    and for a folder that holds something else, such as the suite itself.
     """
     suite = loaded.suite
-    format = prompt_format or _shared_format({model.prompt_format for model in suite.models.values()})
+    format = prompt_format or _shared_format(loaded)
+    source = Path(refusal_task.__file__)
+    if siblings(folder / source.name) and not (folder / source.name).exists():
+        raise InvalidInput([Fault(str(folder), None, "", "the folder has other files; name a new or an empty one.")])
     groups: dict[Group, list[Prompt]] = {group: [] for group in get_args(Group)}
     for prompt in loaded.prompts:
         groups[group_of(prompt)].append(prompt)
@@ -70,17 +75,22 @@ def export_lm_eval(loaded: LoadedSuite, folder: Path, prompt_format: PromptForma
         tasks.append(task)
     members = "".join(f"  - {task}\n" for task in tasks)
     write_atomically(folder / f"{suite.name}.yaml", f"group: {suite.name}\ntask:\n{members}")
-    source = Path(refusal_task.__file__)
     write_atomically(folder / source.name, source.read_text(encoding="utf-8"))
     return tasks
 
 
-def _shared_format(formats: set[PromptFormat]) -> PromptFormat:
+def lm_eval_command(loaded: LoadedSuite, folder: Path, prompt_format: PromptFormat | None = None) -> str:
+    """Return the command that runs what `export_lm_eval` wrote with the same arguments."""
+    command = f"lm_eval --model hf --model_args pretrained=MODEL --include_path {folder} --tasks {loaded.suite.name}"
+    chat = (prompt_format or _shared_format(loaded)) == "chat_template"
+    return f"{command} --apply_chat_template" if chat else command
+
+
+def _shared_format(loaded: LoadedSuite) -> PromptFormat:
+    formats = {model.prompt_format for model in loaded.suite.models.values()}
     if len(formats) > 1:
-        raise HarnessError(
-            f"The suite's models have different prompt formats: {', '.join(sorted(formats))}.",
-            "Choose one with --prompt-format.",
-        )
+        problem = f"they have different prompt formats ({', '.join(sorted(formats))}); choose one with --prompt-format."
+        raise InvalidInput([Fault(str(loaded.file), None, "models", problem)])
     return formats.pop()
 
 

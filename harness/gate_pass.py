@@ -17,7 +17,7 @@ from harness.gates.figures import Run
 from harness.gates.judge import judge
 from harness.gates.regressions import regression_gates
 from harness.gates.stored import gates_in_force, put_in_force, read_report, require, write_report
-from harness.gates.words import verdict_line
+from harness.gates.words import BUILT_IN, verdict_line
 from harness.records import GateReport, GateResult, TaskSample
 from harness.store import RunFolder, saving, write_atomically
 from harness.suite import Gate
@@ -25,8 +25,6 @@ from harness.summary import Summary
 
 JUNIT = "gates.junit.xml"
 MARKDOWN = "summary.md"
-BUILT_IN = "built-in"
-"""Source of the gates that a comparison uses where no file has any."""
 
 Summarise = Callable[[RunFolder], Summary]
 

@@ -1,7 +1,7 @@
 """What can be known of lm-eval's tasks without importing it, which takes seconds: where a name is defined, and a hash.
 
-A name counts as known where a task file mentions it: task files can include each other and make names in code, so
-only lm-eval itself, in the job, says for certain.
+A name counts as known where a task file mentions it as a word: task files can include each other and make names in
+code, so only lm-eval itself, in the job, says for certain.
 """
 
 from __future__ import annotations
@@ -20,14 +20,18 @@ _DEFINED = re.compile(r"^[ \t-]*(?:task|group|tag):[ \t]*([\w.-]+)[ \t]*$", re.M
 _GROUPS = re.compile(r"^[ \t]*(?:group|tag):(.*(?:\n[ \t]*- .*)*)", re.MULTILINE)
 
 
-def is_local(name: str, folders: Iterable[Path]) -> bool:
-    """Whether a task file of these folders mentions the name (of a pattern: the part before its first wildcard)."""
-    return any(_mentions(folder, name) for folder in folders)
+def is_known(name: str, folders: Iterable[Path]) -> bool:
+    """Whether a task file of these folders mentions the name, or a word that begins as a pattern does."""
+    beginning, *wildcards = _WILDCARD.split(name)
+    word = re.compile(rf"(?<![\w.-]){re.escape(beginning)}") if wildcards else _word(name)
+    return any(beginning in text and word.search(text) for folder in folders for text in _task_texts(folder))
 
 
-def is_of_lm_eval(name: str) -> bool:
-    """Whether one of lm-eval's own task files mentions the name."""
-    return any(_mentions(folder, name) for folder in _lm_eval_folders())
+def lm_eval_folders() -> list[Path]:
+    """Where the installed lm-eval has its own task files."""
+    spec = importlib.util.find_spec("lm_eval")
+    roots = spec.submodule_search_locations if spec else None
+    return [Path(root) / "tasks" for root in roots or ()]
 
 
 def tests_task(listed: Sequence[str], task: str, folders: Sequence[Path]) -> bool:
@@ -38,9 +42,9 @@ def tests_task(listed: Sequence[str], task: str, folders: Sequence[Path]) -> boo
     """
     if any(name == task or fnmatchcase(task, name) for name in listed):
         return True
-    whole = re.compile(rf"(?<![\w.-]){re.escape(task)}(?![\w.-])")
+    whole = _word(task)
     prefixed = any(task.startswith(f"{name}_") for name in listed)
-    texts = (text for folder in [*folders, *_lm_eval_folders()] for text in _task_texts(folder))
+    texts = (text for folder in [*folders, *lm_eval_folders()] for text in _task_texts(folder))
     return any(
         whole.search(text) is not None and (prefixed or not set(listed).isdisjoint(_groups_in(text)))
         for text in texts
@@ -48,12 +52,16 @@ def tests_task(listed: Sequence[str], task: str, folders: Sequence[Path]) -> boo
     )
 
 
+def _word(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])")
+
+
 def _groups_in(text: str) -> set[str]:
     """Names that a task file gives as its groups and tags."""
     return {name for block in _GROUPS.findall(text) for name in re.findall(r"[\w.-]*\w", block)}
 
 
-def local_names(folders: Iterable[Path]) -> list[str]:
+def task_names(folders: Iterable[Path]) -> list[str]:
     """Names of tasks, groups and tags that the task files of these folders define."""
     return sorted({name for folder in folders for text in _task_texts(folder) for name in _DEFINED.findall(text)})
 
@@ -69,17 +77,8 @@ def folders_hash(folders: Sequence[Path]) -> str:
     return whole.hexdigest()
 
 
-def _lm_eval_folders() -> list[Path]:
-    spec = importlib.util.find_spec("lm_eval")
-    roots = spec.submodule_search_locations if spec else None
-    return [Path(root) / "tasks" for root in roots or ()]
-
-
-def _mentions(folder: Path, name: str) -> bool:
-    text = _WILDCARD.split(name)[0]
-    return any(text in content for content in _task_texts(folder))
-
-
 def _task_texts(folder: Path) -> Iterator[str]:
-    for path in sorted(folder.rglob("*.yaml")):
-        yield path.read_text(encoding="utf-8", errors="replace")
+    for path in sorted(folder.rglob("*")):
+        # What others include is often called _x_yaml or has no ending, and may hold names of its own.
+        if ("yaml" in path.name or not path.suffix) and path.is_file():
+            yield path.read_text(encoding="utf-8", errors="replace")

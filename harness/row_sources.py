@@ -71,6 +71,9 @@ def _read_csv(path: Path) -> Iterator[LinedRow]:
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
     line = 2
     try:
+        names = list(reader.fieldnames or ())
+        if twice := [name for index, name in enumerate(names) if name in names[:index]]:
+            raise InvalidInput([Fault(shown(path), 1, twice[0], "two columns have this name.")])
         for row in reader:
             if None in row:
                 problem = "the row has more fields than the first line; a field with a comma needs double quotes."

@@ -16,7 +16,7 @@ from harness.executors.desk import Desk, as_error, show
 from harness.finish import finish_run
 from harness.gates.baselines import saved_names
 from harness.gates.stored import put_in_force
-from harness.lm_eval_tasks import is_local
+from harness.lm_eval_tasks import is_known
 from harness.orders import Failed
 from harness.plan import Plan, make_plan
 from harness.process import can_fork, run_in_process
@@ -49,7 +49,7 @@ def run_suite(suite_file: Path, options: RunOptions, screen: Screen) -> RunFolde
     contamination = check_suite(loaded, chosen)
     for finding in findings(contamination):
         screen.note(finding, style="yellow")
-    prompts = without_overlaps(chosen, contamination)
+    prompts = without_overlaps(loaded, chosen, contamination)
     _stay_offline_if_local(loaded)
     with open_executor(options.executor, loaded, stream=options.stream) as executor:
         environment = executor.environment()
@@ -126,6 +126,6 @@ def _stay_offline_if_local(loaded: LoadedSuite) -> None:
     uses_hub_data = any(training.data.hub for training in suite.training.values())
     if suite.lm_eval:
         folders = [loaded.resolve(folder) for folder in suite.lm_eval.task_folders]
-        uses_hub_data |= not all(is_local(task, folders) for task in suite.lm_eval.tasks)
+        uses_hub_data |= not all(is_known(task, folders) for task in suite.lm_eval.tasks)
     if not uses_hub_data and all(Path(loaded.locate(place)).is_absolute() for place in places):
         os.environ["HF_HUB_OFFLINE"] = "1"

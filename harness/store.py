@@ -56,8 +56,8 @@ def saving(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "make room and give the same command again" if full else "name another folder with --results"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "make room and give the same command again" if full else "see whether this place can be written to"
         reason = f"{path}: could not be written: {error.strerror or error}."
         raise StoreError(reason, hint=f"What was finished before is kept; {advice}.") from error
 
@@ -137,12 +137,14 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Open an existing run folder; StoreError if it is none."""
-        if not (path / "run.json").is_file():
-            inside = sorted(path.glob("*/run.json"))
-            hint = f"Name one of the runs in it, such as the newest: {inside[-1].parent}" if inside else None
-            raise StoreError(f"{path}: not a run folder (it has no run.json).", hint)
-        return cls(path)
+        """Open an existing run folder; StoreError if it is none, with the newest run where it is a suite's folder."""
+        if (path / "run.json").is_file():
+            return cls(path)
+        if not path.is_dir():
+            raise StoreError(f"{path}: there is no such folder.", "A run folder is results/SUITE/RUN_ID.")
+        newest = max((run.parent.name for run in path.glob("*/run.json")), default=None)
+        hint = f"It is a folder of runs, of which the newest is {path / newest}." if newest else None
+        raise StoreError(f"{path}: not a run folder (it has no run.json).", hint)
 
     def header(self) -> RunHeader:
         """Read the header; StoreError names the file if it is damaged or of another version."""
@@ -238,7 +240,8 @@ def read_records(path: Path) -> tuple[JobRecord, ...]:
         try:
             record = job_record_adapter.validate_json(line)
         except ValidationError as error:
-            raise StoreError(f"{path}:{number}: damaged record: {_problem(error)}") from error
+            sentence = f"{path}:{number}: damaged record: {_problem(error)}"
+            raise StoreError(sentence, "The command that made the run does this job again.") from error
         records.append(record)
     if records and isinstance(last := records[-1], JobStatus) and last.records_sha256 is not None:
         before = whole[: whole.rstrip(b"\n").rfind(b"\n") + 1]

@@ -150,7 +150,7 @@ class Lora(Section):
     use_gradient_checkpointing: bool | Literal["unsloth"] = Field(
         False, description="Recompute activations to save memory; 'unsloth' needs the unsloth backend."
     )
-    random_state: int = Field(3407, description="Seed of the LoRA initialisation.")
+    random_state: int = Field(3407, ge=0, lt=2**32, description="Seed of the LoRA initialisation.")
 
 
 class Trainer(Section):
@@ -171,7 +171,7 @@ class Trainer(Section):
     )
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
     lr_scheduler_type: Schedule = Field("linear", description="Learning-rate schedule.")
-    seed: int = Field(3407, description="Seed of data order and dropout.")
+    seed: int = Field(3407, ge=0, lt=2**32, description="Seed of data order and dropout.")
     packing: bool = Field(False, description="Put several short rows into one sequence.")
     dataset_num_proc: int = Field(1, ge=1, description="Processes that tokenize the data.")
     output_dir: str = Field(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from harness.gates.checks import check_gates
-from harness.lm_eval_tasks import is_local, is_of_lm_eval, local_names
+from harness.lm_eval_tasks import is_known, lm_eval_folders, task_names
 from harness.prompts import read_script
 from harness.records import Prompt
 from harness.server_checks import ServerChecks
@@ -357,9 +357,10 @@ class Checker:
                 self.fault(key, f"there is no folder {shown(folder)}.", nearest(folder.name, siblings(folder)))
         if len(folders) == len(section.task_folders):  # else a task may be in the folder that is missing
             for index, task in enumerate(section.tasks):
-                if not is_local(task, folders) and not is_of_lm_eval(task):
+                places = [*folders, *lm_eval_folders()]
+                if not is_known(task, places):
                     problem = f"neither the task folders nor lm-eval have a task '{task}'."
-                    self.fault(("lm_eval", "tasks", index), problem, nearest(task, local_names(folders)))
+                    self.fault(("lm_eval", "tasks", index), problem, nearest(task, task_names(places)))
         for index, name in enumerate(section.models):
             key = ("lm_eval", "models", index)
             known = self._known(key, name, "models", "model") and name in suite.models and name not in self.unresolved

@@ -32,7 +32,8 @@ from harness.suite_yaml import (
     parse_value,
     read_document,
 )
-from harness.sweep import expand_sweeps, nest_sweeps
+from harness.sweep import expand_sweeps
+from harness.sweep_keys import nest_sweeps
 
 # What stands in for a required value that is missing or wrong, so that the rest can still be checked.
 _STAND_INS: dict[str, Value] = {
@@ -75,6 +76,7 @@ def load_suite(path: Path, overrides: Sequence[str] = (), baselines: Collection[
     nest_sweeps(document)
     for override in overrides:
         _apply_override(document, override)
+        nest_sweeps(document)  # a mapping given there may have dotted keys, too
     sweep = expand_sweeps(document)
     suite, wrong = validate_types(document)
     suite, unresolved = _inherit(document, suite)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,9 +87,19 @@ def is_printable(text: str) -> bool:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The valid name that looks most like the one given, or None where none does."""
-    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    """The valid name that looks most like the one given, else one that begins with it, or None where none does.
+
+    Hangul is compared letter by letter, so that a syllable with one wrong letter is nearly right.
+    """
+    given, by_letters = _letters(name), {_letters(valid): valid for valid in names}
+    matches = difflib.get_close_matches(given, list(by_letters), n=1, cutoff=0.6)
+    longer = (letters for letters in by_letters if given and letters.startswith(given))
+    match = matches[0] if matches else next(longer, None)
+    return None if match is None else by_letters[match]
+
+
+def _letters(name: str) -> str:
+    return unicodedata.normalize("NFD", name.casefold())
 
 
 def shown(path: Path) -> str:
@@ -107,10 +118,19 @@ def read_text(path: Path) -> str:
     except IsADirectoryError:
         problem, close = "this is a folder, not a file.", None
     except UnicodeDecodeError as error:
-        problem, close = f"the file is not UTF-8 text (byte {error.start}).", None
+        problem, close = f"the file is not UTF-8 text (byte {error.start}).{_as_cp949(error.object)}", None
     except OSError as error:
         problem, close = f"the file cannot be read: {error.strerror}.", None
     raise InvalidInput([Fault(shown(path), None, "", problem, close)])
+
+
+def _as_cp949(content: bytes) -> str:
+    """What to do with a file in the old Korean encoding, which Excel's plain "CSV" still writes."""
+    try:
+        content.decode("cp949")
+    except UnicodeDecodeError:
+        return ""
+    return " It reads as CP949: save it as 'CSV UTF-8', or convert it with iconv -f CP949 -t UTF-8."
 
 
 def read_document(path: Path) -> Document:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from harness.records import Scalar, SweepPoint
 from harness.suite_faults import keys_at
 from harness.suite_yaml import Document, KeyPath, Value, dotted, nearest
+from harness.sweep_keys import mapping_at
 from harness.sweep_names import label, short_name
 
 MOST_VARIANTS = 1000
@@ -57,41 +58,6 @@ Choice = Mapping[Axis, int]
 """Axis -> position of the chosen value."""
 
 
-def nest_sweeps(document: Document) -> None:
-    """Rewrite dotted keys of the `sweep` section as nested ones, so that an override finds them by its own dots."""
-    sweep = document.data.get("sweep")
-    for name, keys in sweep.items() if isinstance(sweep, dict) else ():
-        if not isinstance(keys, dict):
-            continue
-        written = list(keys.items())
-        keys.clear()  # and filled again, so that the order stays the written one
-        for key, value in written:
-            *outer, last = key.split(".")
-            values = _mapping_at(keys, tuple(outer))
-            if values is None or not last or last in values:
-                problem = "the key is given twice, or the part before its last dot is a list."
-                document.add_fault(("sweep", name, key), problem)
-            else:
-                values[last] = value
-                if outer:
-                    _move_places(document, ("sweep", name, key), ("sweep", name, *outer, last))
-
-
-def _mapping_at(values: dict[str, Value], path: KeyPath) -> dict[str, Value] | None:
-    """The mapping at a path, made where there is none; None where something else is in the way."""
-    for part in path:
-        inner = values.setdefault(str(part), {})
-        if not part or not isinstance(inner, dict):
-            return None
-        values = inner
-    return values
-
-
-def _move_places(document: Document, old: KeyPath, new: KeyPath) -> None:
-    for path in [path for path in document.places if path[: len(old)] == old]:
-        document.places[(*new, *path[len(old) :])] = document.places.pop(path)
-
-
 def expand_sweeps(document: Document) -> tuple[SweepPoint, ...]:
     """Replace every swept entry by its variants, and say which model stands for which values.
 
@@ -120,13 +86,13 @@ class _Expander:
         for section in ("training", "models"):
             variants: dict[str, Value] = {}
             for entry in self._entries(section):
-                for choice in _choices(axes[entry]):
-                    name = short_name(entry[1], [axis.labels[chosen] for axis, chosen in choice.items()])
+                for name, choice in _variants(entry[1], axes[entry]):
                     variants[name] = self._variant(entry, name, choice, axes)
                     if section == "models" and choice:
                         points.append(_point(entry, name, choice))
             self.document.data[section] = variants
         self._name_variants_in_lists(axes)
+        self._name_variants_in_resources(axes)
         return tuple(points)
 
     # -- reading the section -------------------------------------------------------------------------------------------
@@ -209,8 +175,7 @@ class _Expander:
         return found | own
 
     def _values(self, entry: Entry) -> dict[str, Value] | None:
-        section = self.document.data.get(entry[0])
-        values = section.get(entry[1]) if isinstance(section, dict) else None
+        values = self._section(entry[:1]).get(entry[1])
         return values if isinstance(values, dict) else None
 
     # -- writing the variants ------------------------------------------------------------------------------------------
@@ -224,8 +189,7 @@ class _Expander:
                 "sweep fewer values at once."
             )
         taken = set(self.document.keys(entry[0]))
-        for choice in _choices(axes):
-            name = short_name(entry[1], [axis.labels[chosen] for axis, chosen in choice.items()])
+        for name, _ in _variants(entry[1], axes):
             if len(name) > LONGEST_NAME:
                 return f"the generated name '{name}' has more than {LONGEST_NAME} characters; shorten '{entry[1]}'."
             if name in taken:
@@ -257,7 +221,7 @@ class _Expander:
         return values
 
     def _set(self, values: dict[str, Value], entry: Entry, path: KeyPath, value: Value, source: KeyPath) -> None:
-        inner = _mapping_at(values, path[:-1])
+        inner = mapping_at(values, path[:-1])
         if inner is not None:  # else the file has something faulty there, which is reported as it is
             inner[str(path[-1])] = copy.deepcopy(value)
             self.document.origins[(*entry, *path)] = source
@@ -283,19 +247,32 @@ class _Expander:
 
     def _name_variants_in_lists(self, axes: Mapping[Entry, list[Axis]]) -> None:
         for path in MODEL_LISTS:
-            values: Value = self.document.data
-            for part in path[:-1]:
-                values = values.get(str(part)) if isinstance(values, dict) else None
-            names = values.get("models") if isinstance(values, dict) else None
-            if isinstance(values, dict) and isinstance(names, list):
+            holder = self._section(path[:-1])
+            names = holder.get("models")
+            if isinstance(names, list):
                 expanded: list[Value] = []
-                values["models"] = expanded
+                holder["models"] = expanded
                 for index, name in enumerate(names):
-                    swept = axes.get(("models", str(name)), [])
-                    for choice in _choices(swept):
-                        labels = [axis.labels[chosen] for axis, chosen in choice.items()]
+                    for variant, choice in _variants(str(name), axes.get(("models", str(name)), [])):
                         self.document.origins[(*path, len(expanded))] = (*path, index)
-                        expanded.append(short_name(str(name), labels) if choice else name)
+                        expanded.append(variant if choice else name)
+
+    def _name_variants_in_resources(self, axes: Mapping[Entry, list[Axis]]) -> None:
+        path = ("resources", "by_model")
+        written = self._section(path)
+        for name, values in list(written.items()):
+            if swept := axes.get(("models", name)):
+                del written[name]
+                for variant, _ in _variants(name, swept):
+                    written[variant] = values
+                    self.document.origins[*path, variant] = (*path, name)
+
+    def _section(self, path: KeyPath) -> dict[str, Value]:
+        """The mapping at a path; an empty one where there is none."""
+        values: Value = self.document.data
+        for part in path:
+            values = values.get(str(part)) if isinstance(values, dict) else None
+        return values if isinstance(values, dict) else {}
 
 
 def _trained_by(values: Mapping[str, Value]) -> Value:
@@ -303,10 +280,11 @@ def _trained_by(values: Mapping[str, Value]) -> Value:
     return adapter.get("trained_by") if isinstance(adapter, dict) else None
 
 
-def _choices(axes: list[Axis]) -> Iterator[dict[Axis, int]]:
-    """Every combination; a single empty one where there are no axes."""
+def _variants(name: str, axes: list[Axis]) -> Iterator[tuple[str, Choice]]:
+    """Every combination with its name; the bare name with an empty one where there are no axes."""
     for chosen in itertools.product(*(range(len(axis.values)) for axis in axes)):
-        yield dict(zip(axes, chosen, strict=True))
+        choice = dict(zip(axes, chosen, strict=True))
+        yield short_name(name, [axis.labels[position] for axis, position in choice.items()]), choice
 
 
 def _point(entry: Entry, name: str, choice: Choice) -> SweepPoint:

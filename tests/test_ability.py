@@ -189,6 +189,10 @@ def test_a_job_per_model_whose_identity_holds_the_tasks_and_lm_evals_version(sui
             "lm_eval.tasks=[korean_qiuz]",
             "neither the task folders nor lm-eval have a task 'korean_qiuz'. Did you mean 'korean_quiz'",
         ),
+        (
+            "lm_eval.tasks=[kobest_hellaswa]",
+            "neither the task folders nor lm-eval have a task 'kobest_hellaswa'. Did you mean 'kobest_hellaswag'",
+        ),
         ("lm_eval.models=[tunde]", "there is no model 'tunde'. Did you mean 'tuned'"),
         ("lm_eval.batch_size=0", "batch_size: must be at least 1"),
         ("lm_eval.tasks=[]", "tasks: "),
@@ -200,8 +204,9 @@ def test_a_faulty_section_is_named_with_the_nearest_valid_name(suite: Path, over
 
 
 def test_lm_evals_own_tasks_are_known_by_name_and_by_pattern(suite: Path) -> None:
-    loaded = load_suite(suite, ("lm_eval.tasks=[kobest_hellaswag, 'kmmlu_*', haerae, click]",))
-    assert loaded.suite.lm_eval is not None and len(loaded.suite.lm_eval.tasks) == 4
+    names = "kobest_hellaswag, 'kmmlu_*', haerae, click, kbl_reasoning_em"  # the last is in a file called _x_yaml
+    loaded = load_suite(suite, (f"lm_eval.tasks=[{names}]",))
+    assert loaded.suite.lm_eval is not None and len(loaded.suite.lm_eval.tasks) == 5
 
 
 # -- the shipped task --------------------------------------------------------------------------------------------------

@@ -294,6 +294,12 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("offline")
+def test_the_steps_of_a_sweep_have_one_short_name_together(suite: Path) -> None:
+    loaded = load_suite(suite, ("sweep.first.seeds=[1, 2, 3, 4]",))
+    assert check_suite(loaded, loaded.prompts).data[0].name == "first-s1 and 4 others"
+
+
+@pytest.mark.usefixtures("offline")
 def test_rows_are_read_once_and_what_cannot_be_read_is_not_checked(suite: Path) -> None:
     loaded = load_suite(suite)
     report = check_suite(loaded, loaded.prompts)
@@ -311,11 +317,11 @@ def test_rows_are_read_once_and_what_cannot_be_read_is_not_checked(suite: Path) 
 def test_prompts_that_overlap_are_left_out_on_request(suite: Path) -> None:
     loaded = load_suite(suite, ["contamination.exclude=true"])
     report = check_suite(loaded, loaded.prompts)
-    assert [prompt.id for prompt in without_overlaps(loaded.prompts, report)] == ["p1"]
-    with pytest.raises(InvalidInput, match="none is left"):
-        without_overlaps(loaded.prompts[:1], report)
+    assert [prompt.id for prompt in without_overlaps(loaded, loaded.prompts, report)] == ["p1"]
+    with pytest.raises(InvalidInput, match="suite.yaml: contamination.exclude: .* none is left"):
+        without_overlaps(loaded, loaded.prompts[:1], report)
     kept = report.model_copy(update={"excludes": False})
-    assert without_overlaps(loaded.prompts, kept) == loaded.prompts
+    assert without_overlaps(loaded, loaded.prompts, kept) == loaded.prompts
 
 
 def test_the_command_prints_the_pairs_without_torch(suite: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from harness.backends import open_backend
-from harness.errors import HarnessError
+from harness.errors import InvalidInput
 from harness.export import export_lm_eval
 from harness.grading.lexicon import LexiconGrader
 from harness.prompt_formats import render
@@ -130,7 +131,7 @@ def test_prompts_are_written_in_the_form_the_suites_models_have(suite: LoadedSui
     other = suite.suite.models["base"].model_copy(update={"prompt_format": "alpaca_ko"})
     models = {**suite.suite.models, "other": other}
     mixed = LoadedSuite(suite.suite.model_copy(update={"models": models}), suite.file, suite.prompts, suite.categories)
-    with pytest.raises(HarnessError, match="different prompt formats: alpaca_ko, plain"):
+    with pytest.raises(InvalidInput, match=r"different prompt formats \(alpaca_ko, plain\)"):
         export_lm_eval(mixed, tmp_path / "mixed")
     assert not (tmp_path / "mixed").exists()
 
@@ -156,5 +157,26 @@ def test_the_command_writes_the_tasks_and_says_how_to_run_them(suite: LoadedSuit
     command = [sys.executable, "-m", "harness", "export", "lm-eval", str(suite.file), str(tmp_path / "tasks")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
-    assert "--tasks small" in done.stdout.splitlines()[-1]
+    assert done.stdout.splitlines()[-1].endswith("--tasks small")
     assert (tmp_path / "tasks/small.yaml").read_text(encoding="utf-8").startswith("group: small\n")
+    chat = subprocess.run(
+        [*command, "--prompt-format", "chat_template"], capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert chat.stdout.splitlines()[-1].endswith("--tasks small --apply_chat_template")
+
+
+def test_a_prompt_with_a_line_end_of_its_own_is_one_row(suite: LoadedSuite, tmp_path: Path) -> None:
+    odd = suite.prompts[0].model_copy(update={"text": "첫 줄\u2028둘째 줄\u0085셋째 줄"})
+    export_lm_eval(replace(suite, prompts=(odd,)), tmp_path)
+    program = "import refusal_task; print(refusal_task.load('small_harmful.jsonl')['test'].num_rows)"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.stdout == "1\n", done.stderr
+
+
+def test_a_folder_with_other_files_is_left_alone(suite: LoadedSuite) -> None:
+    """The suite's own folder, say, where the group's file might have the suite's name."""
+    before = suite.file.read_text(encoding="utf-8")
+    with pytest.raises(InvalidInput, match="the folder has other files"):
+        export_lm_eval(suite, suite.file.parent)
+    assert suite.file.read_text(encoding="utf-8") == before and not (suite.file.parent / "small.yaml").exists()

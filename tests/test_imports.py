@@ -19,6 +19,7 @@ LAYERS = [
         "suite_faults",
         "suite_schema",
         "sweep",
+        "sweep_keys",
         "sweep_names",
         "prompts",
         "environment",

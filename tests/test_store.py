@@ -160,10 +160,18 @@ def test_an_atomic_write_that_fails_keeps_the_old_content(tmp_path: Path, monkey
     path = tmp_path / "summary.json"
     write_atomically(path, "old")
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
-    with pytest.raises(StoreError, match=r"summary\.json: could not be written: No space left"):
+    with pytest.raises(StoreError, match=r"summary\.json: could not be written: No space left") as caught:
         write_atomically(path, "new")
+    assert caught.value.hint is not None and "make room" in caught.value.hint
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_cannot_be_written_to_is_not_said_to_be_full(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="could not be written: Not a directory") as caught:
+        write_atomically(tmp_path / "file" / "page.html", "new")
+    assert caught.value.hint is not None and "whether this place can be written to" in caught.value.hint
 
 
 def test_a_second_process_cannot_write_the_same_run(folder: RunFolder) -> None:

@@ -63,6 +63,8 @@ def test_nested_keys_and_dotted_ones_are_the_same(folder: Path) -> None:
         ("sweep.lora.seeds=[7]", 4),
         ("sweep.lora.trainer.weight_decay=[0, 0.1]", 24),
         ("sweep.lora={seeds: [1, 2]}", 2),
+        ("sweep={lora: {lora.r: [8, 16, 64], seeds: [1]}}", 3),
+        ("sweep.lora={lora.r: [8, 16, 64]}", 3),
         ("sweep={}", 1),
     ],
 )
@@ -113,6 +115,19 @@ def test_what_names_a_swept_model_follows_it(folder: Path) -> None:
     assert suite.lm_eval.models == ("tuned-float32", "tuned-bfloat16", "base-float32", "base-bfloat16")
 
 
+def test_what_a_swept_model_takes_of_a_node_holds_for_its_variants(folder: Path) -> None:
+    text = GOOD + SWEEP + "resources: {gpus: 1, by_model: {base: {gpus: 0}, tuned: {gpus: 0.5}}}\n"
+    by_model = load(text).suite.resources.by_model
+    assert len(by_model) == 13 and by_model["base"].gpus == 0 and by_model["tuned-r64-lr2e-4-s3"].gpus == 0.5
+    fault = only_fault(text.replace("gpus: 0.5", "gpuss: 0.5"))
+    assert (fault.key, fault.nearest) == ("resources.by_model.tuned.gpuss", "gpus")
+
+
+def test_a_gate_on_a_swept_model_brings_the_pattern_of_its_variants(folder: Path) -> None:
+    fault = only_fault(GOOD + SWEEP + "gates: {it: {metric: refusal, model: tuned, at_least: 0.5}}\n")
+    assert (fault.key, fault.nearest) == ("gates.it.model", "tuned-*")
+
+
 def test_a_model_does_not_inherit_what_it_gives_itself(folder: Path) -> None:
     text = changed("training:", "  other: {like: tuned, adapter: null, compare_to: base}\ntraining:") + SWEEP
     suite = load(text).suite
@@ -152,6 +167,7 @@ def test_a_chain_of_models_shares_one_choice(folder: Path) -> None:
             None,
         ),
         ("  lora:\n    seeds: [1, a]", 19, "sweep.lora.seeds.1", "must be a whole number", None),
+        ("  lora:\n    seeds: [-1]", 19, "sweep.lora.seeds.0", "must be at least 0; it is -1", None),
         ("  lora:\n    checkpoints: [0]", 19, "sweep.lora.checkpoints.0", "must be at least 1", None),
         ("  lora:\n    checkpoints: [9]", 19, "sweep.lora.checkpoints", "the training ends after 3 steps", None),
         ("  lora:\n    model: [base]", 19, "sweep.lora.model", "names another entry", None),

@@ -15,6 +15,7 @@ from harness.executors.node import Node, NodeReport
 from harness.executors.parcels import receive_adapter
 from harness.orders import Records, WorkOrder
 from harness.records import Event, Job
+from harness.screen import describe_job
 
 LOSSES_ALLOWED = 3
 """How often a job may lose its node before it counts as failed: it may be what brings the nodes down."""
@@ -138,7 +139,7 @@ class ClusterRun:
             needs = self.needs[job.id]
             if not any(node.has_room(needs) for node in nodes):
                 raise NotAvailable(
-                    f"No node of the cluster has room for {job.id}: it needs {describe_needs(needs)}.",
+                    f"No node of the cluster has room for {describe_job(job)}: it needs {describe_needs(needs)}.",
                     "Start such a node first, or ask for less under `resources` in the suite.",
                 )
 
@@ -170,7 +171,8 @@ class ClusterRun:
         if rooms and not allowed:
             reasons = "; ".join(sorted({self._refusals[one.node.id] for one in rooms})[:3])
             del self._waiting[job.id]
-            self._fail(job, NotAvailable(f"No node of the cluster can do {job.id} as planned: {reasons}."))
+            sentence = f"No node of the cluster can do as planned: {describe_job(job)} ({reasons})."
+            self._fail(job, NotAvailable(sentence))
             return None
         if job.kind not in TIMINGS:
             return Placement(needs, avoid=frozenset(self._refusals))
@@ -233,7 +235,7 @@ class ClusterRun:
             self._close(work)
             self._fail(work.job, error)
         else:
-            self.desk.screen.note(f"{work.job.id} is done again: {loss}", style="yellow")
+            self.desk.screen.note(f"Done again: {describe_job(work.job)} ({loss}).", style="yellow")
             self._put_back(work)
 
     def _loss_event(self, job: Job) -> Event:
@@ -258,7 +260,8 @@ class ClusterRun:
             for orphan in orphans:
                 missing.add(orphan.id)
                 del self._waiting[orphan.id]
-                self.desk.screen.note(f"{orphan.id} is not done: it needs {job.id}.", style="yellow")
+                sentence = f"Not done: {describe_job(orphan)}, which needs {describe_job(job)}."
+                self.desk.screen.note(sentence, style="yellow")
 
     def _say_what_is_waited_for(self) -> None:
         jobs = len(self._at_work) + len(self._waiting)
@@ -272,4 +275,5 @@ class ClusterRun:
 def describe_needs(needs: Needs) -> str:
     """Name what a job needs, for people."""
     memory = f", {needs.memory_bytes / 2**30:g} GiB of memory" if needs.memory_bytes else ""
-    return f"{needs.gpus:g} GPUs, {needs.cpus:g} processor cores{memory}"
+    cores = "1 processor core" if needs.cpus == 1 else f"{needs.cpus:g} processor cores"
+    return f"{needs.gpus:g} GPUs, {cores}{memory}"

@@ -29,7 +29,7 @@ from harness.gates.vocabulary import (
     limits_of,
     varying,
 )
-from harness.lm_eval_tasks import local_names, tests_task
+from harness.lm_eval_tasks import task_names, tests_task
 from harness.prompts import group_of
 from harness.records import Prompt, Scalar
 from harness.suite import Gate, Suite
@@ -131,7 +131,9 @@ class _GateCheck:
         if gate.model is None:
             self._fault((), "a gate needs the model that it judges: model.")
         elif not self.models and "models" not in self.unsure:
-            close = nearest(gate.model, self.suite.models)
+            variants = f"{gate.model}-*"  # of a swept model
+            swept = any(fnmatchcase(name, variants) for name in self.suite.models)
+            close = variants if swept else nearest(gate.model, self.suite.models)
             self._fault(("model",), f"there is no model '{gate.model}'.", close)
 
     def _keys_without_meaning(self) -> None:
@@ -217,7 +219,7 @@ class _GateCheck:
         elif len(self.folders) < len(section.task_folders):
             pass  # the task may be in the folder that is missing
         elif not tests_task(section.tasks, gate.task, self.folders):
-            close = nearest(gate.task, [*section.tasks, *local_names(self.folders)])
+            close = nearest(gate.task, [*section.tasks, *task_names(self.folders)])
             self._fault(("task",), f"the suite's lm_eval does not test '{gate.task}'.", close)
         tested = section.models or tuple(self.suite.models)
         for model in self.models:

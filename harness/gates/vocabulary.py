@@ -63,6 +63,7 @@ OTHERS = (
     "copy_bytes_per_second",
     "matmul_flop_per_second",
     "adapter_training_step_seconds",
+    "adapter_training_step_tokens",
     *(f"{phase}_{unit}" for phase in ("prefill", "decode") for unit in COUNTED_WORK),
     *(f"{prefix}_{name}" for prefix in ("loading", "adapter_training") for name in PEAKS),
 )

@@ -48,6 +48,14 @@ COUNTED_WORDS = {
     "questions": Said(ko="문항", en="questions"),
     "values": Said(ko="측정값", en="values"),
 }
+BUILT_IN = "built-in"
+"""Source of the gates that `compare` uses where none are given."""
+BUILT_IN_NOTE = Said(
+    ko="정해 둔 기준이 없어 기본 기준으로 견주었습니다. 구간 전체가 나쁜 쪽에 있을 때만 미달이므로, 질문이 적으면 꽤 "
+    "나빠져도 통과합니다. 허용할 한도를 gates에 정하십시오.",
+    en="No gates were given, so the built-in ones hold: a figure fails only where its whole interval is on the wrong "
+    "side, and with few prompts much can get worse and pass. Give limits of your own under gates.",
+)
 EQUAL = 1e-9
 """Relative difference up to which a figure counts as equal to its limit: sums of shares are not exact."""
 MOST_FURTHER_DIGITS = 8
@@ -125,7 +133,9 @@ def verdict_line(result: GateResult) -> str:
     """One gate in one line of English: name, model, condition, figure, and why there is none."""
     against = compared(result).en
     about_it = f"{result.subject}: {about(result).en}" + (f", {against}" if against else "")
-    said = f"{result.name} ({about_it}): {required(result).en}; found {found(result)}"
+    said = f"{result.name} ({about_it}): {required(result).en}"
+    if result.value is not None:
+        said += f"; found {found(result)}"
     if result.n is not None:
         said += f", n = {result.n:,}"
     return visible(f"{said}. No data: {result.reason.en}" if result.reason else f"{said}.")

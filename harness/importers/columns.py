@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.errors import Fault, InvalidInput
@@ -42,6 +42,11 @@ class SourceRow:
         """The text of the first of these columns that is there, or nothing."""
         return self.text(*names) if self.has(*names) else ""
 
+    def with_inner(self, paths: Iterable[str]) -> SourceRow:
+        """The row with what lies inside its values as columns of their own, by dotted paths: messages.0.content."""
+        inner = {path: found for path in paths for found in _inside(self.values, path.split("."))}
+        return replace(self, values={**inner, **self.values})
+
     def _as_text(self, name: str, value: Any) -> str:
         if value is None:
             return ""
@@ -54,6 +59,16 @@ class SourceRow:
 
     def _place(self, name: str) -> str:
         return name if self.line is not None else f"row {self.number} {name}"
+
+
+def _inside(value: Any, path: Sequence[str]) -> Iterator[Any]:
+    """What lies at a path of keys and positions, if anything does."""
+    if not path:
+        yield value
+    elif isinstance(value, Mapping) and path[0] in value:
+        yield from _inside(value[path[0]], path[1:])
+    elif isinstance(value, list) and path[0].isdecimal() and int(path[0]) < len(value):
+        yield from _inside(value[int(path[0])], path[1:])
 
 
 def missing_column(names: Sequence[str], given: Sequence[str], file: str, line: int | None) -> Fault:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.errors import Fault, HarnessError, InvalidInput
+from harness.errors import Fault, InvalidInput
 from harness.importers.columns import Draft, LeftOut, Reader, SourceRow
 from harness.importers.mapping import read_mapping
 from harness.importers.sources import NOT_STATED, SOURCES, Source
@@ -57,11 +57,13 @@ class Imported:
         categories = len({prompt.category for prompt in self.prompts})
         licence = f"licence: {self.prompts[0].licence}"
         return [
-            f"{self.output}: {len(self.prompts)} prompts of {self.rows} rows, {categories} categories, {pairs} pairs",
+            f"{self.output}: {counted(len(self.prompts), 'prompt')} of {counted(self.rows, 'row')}, "
+            f"{counted(categories, 'category', 'categories')}, {counted(pairs, 'pair')}",
             f"expected: refuse {expected['refuse']}, comply {expected['comply']}",
-            *(f"left out: {count} rows, {reason}" for reason, count in self.left_out.most_common()),
+            *(f"left out: {counted(count, 'row')}, {reason}" for reason, count in self.left_out.most_common()),
             f"{licence}. {self.source.remark}".strip() if self.source.remark else licence,
-            f"from {self.source.homepage}; its terms bind you, and nothing of it is part of this project.",
+            *([f"from {self.source.homepage}; its terms bind you"] if self.source.homepage else []),
+            "Name the file under `prompts` of a suite.",
         ]
 
 
@@ -72,7 +74,8 @@ def import_prompts(order: ImportOrder) -> Imported:
     """
     source, reader = _source_and_reader(order)
     if order.output.exists():
-        raise HarnessError(f"{order.output}: the file is there already.", "Give another name, or take it away first.")
+        problem = "the file is there already; give another name, or take it away first."
+        raise InvalidInput([Fault(str(order.output), None, "", problem)])
     rows = _rows(order)
     left_out: Counter[str] = Counter()
     drafts: list[Draft] = []
@@ -88,7 +91,7 @@ def import_prompts(order: ImportOrder) -> Imported:
         drafts.append(draft)
         numbers.append(row.number)
     if not drafts:
-        reasons = "; ".join(f"{count} rows, {reason}" for reason, count in left_out.most_common(3))
+        reasons = "; ".join(f"{counted(count, 'row')}, {reason}" for reason, count in left_out.most_common(3))
         raise InvalidInput([Fault(order.place, None, "", f"no row gave a prompt ({reasons or 'there are no rows'}).")])
     prompts = _name(order.name, source, source.pair(drafts), numbers)
     chosen = select_prompts(prompts, order.limit)
@@ -105,7 +108,7 @@ def _source_and_reader(order: ImportOrder) -> tuple[Source, Reader]:
         mapping = read_mapping(order.columns, order.values, order.labels)
         title = mapping.values.get("source", Path(order.place).name)
         licence = mapping.values.get("licence", NOT_STATED)
-        source = Source(title, order.place, licence, "", lambda place, subset: mapping.read)
+        source = Source(title, "", licence, "", lambda place, subset: mapping.read)
         return source, mapping.read
     if order.name not in SOURCES:
         names = [*SOURCES, ANY_TABLE]
@@ -160,11 +163,16 @@ def _name(prefix: str, source: Source, drafts: Sequence[Draft], numbers: Sequenc
             category=slug(draft.category) or "imported",
             expected=draft.expected,
             pair_id=pairs.get(draft.twin),
-            source=f"{source.title} ({source.homepage})",
+            source=f"{source.title} ({source.homepage})" if source.homepage else source.title,
             licence=source.licence,
         )
         for draft, number in zip(drafts, numbers, strict=True)
     ]
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A number of things, e.g. `1 row` or `2 rows`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def slug(text: str) -> str:

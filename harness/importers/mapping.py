@@ -17,7 +17,10 @@ EXPECTATIONS: Mapping[str, Expected] = {"refuse": "refuse", "comply": "comply"}
 
 @dataclass(frozen=True)
 class ColumnMapping:
-    """`columns`: our field -> its column; `values`: field -> what all rows have; `labels`: what each label expects."""
+    """`columns`: our field -> its column, or a dotted path into one; `values`: field -> what all rows have.
+
+    `labels`: what each label expects.
+    """
 
     columns: Mapping[str, str]
     values: Mapping[str, str]
@@ -25,6 +28,7 @@ class ColumnMapping:
 
     def read(self, row: SourceRow) -> Draft:
         """Make a draft of a row. A label that is not named is left out."""
+        row = row.with_inner(self.columns.values())
         label = self._field(row, "expected")
         return Draft(
             text=self._field(row, "text"),

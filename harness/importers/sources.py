@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import HarnessError
+from harness.errors import Fault, InvalidInput
 from harness.importers.columns import Draft, LeftOut, Reader, SourceRow, expected_by
 from harness.records import Expected
 
@@ -95,11 +95,11 @@ def _pair_xstest(drafts: Sequence[Draft]) -> list[Draft]:
 def _or_bench(place: str, subset: str | None) -> Reader:
     words = set(re.findall(r"[a-z0-9]+", (subset or Path(place).name).lower()))
     if len(words & {"toxic", "hard", "80k"}) != 1:
-        raise HarnessError(
-            f"or_bench: neither '{place}' nor a subset says which part of OR-Bench this is.",
-            "Its parts are or-bench-80k and or-bench-hard-1k (to be answered) and or-bench-toxic (to be refused): "
-            "give --subset.",
+        problem = (
+            f"neither '{place}' nor a subset says which part of OR-Bench this is: or-bench-80k and or-bench-hard-1k "
+            "(to be answered) or or-bench-toxic (to be refused); give --subset."
         )
+        raise InvalidInput([Fault("command line", None, "or_bench", problem)])
     expected: Expected = "refuse" if "toxic" in words else "comply"
     return lambda row: Draft(row.text("prompt"), row.text("category"), expected)
 

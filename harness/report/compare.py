@@ -50,6 +50,7 @@ def render_comparison(a: Summary, b: Summary, gates: GateReport | None = None) -
         runs=list(zip(LETTERS, (a, b), strict=True)),
         lookup=lookup,
         gates=gates_view(gates),
+        sweep=None,
         level=f"{merged.confidence:.0%}",
         sentences=[
             change_sentence(

@@ -81,7 +81,10 @@ def _sentence(report: ContaminationReport) -> Markup:
     left = (
         ("이 질문들은 실행에서 뺐습니다.", "They were left out of the run.")
         if report.excludes
-        else ("위의 비율에 들어 있습니다.", "They are in the rates above.")
+        else (
+            "위의 비율에 들어 있습니다. 짝을 읽어 보고 -o contamination.exclude=true로 빼십시오.",
+            "They are in the rates above. Read the pairs; -o contamination.exclude=true leaves these prompts out.",
+        )
     )
     return both(
         "질문 {prompts}개 가운데 {affected}개가 학습 행 {rows}개의 일부와 겹칩니다 ({kinds_ko}). {left_ko}",

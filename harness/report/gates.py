@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from harness.gates.words import (
+    BUILT_IN,
+    BUILT_IN_NOTE,
     COUNTED_WORDS,
     OUTCOME_WORDS,
     about,
@@ -23,12 +25,13 @@ from harness.report.wording import NO_DATA, both
 
 @dataclass(frozen=True)
 class GatesView:
-    """The section: how many there are and passed, the failed ones' names, and the table."""
+    """The section: how many there are and passed, the failed ones' names, the table, and what must be said of all."""
 
     total: int
     passed: int
     failed: tuple[str, ...]
     table: Table
+    note: Markup | None
 
 
 def gates_view(report: GateReport | None) -> GatesView | None:
@@ -48,6 +51,7 @@ def gates_view(report: GateReport | None) -> GatesView | None:
         passed=len(report.results) - len(failed),
         failed=tuple(dict.fromkeys(result.name for result in failed)),
         table=Table(columns, [_row(result) for result in report.results], css_class="gates"),
+        note=_both(BUILT_IN_NOTE) if report.source == BUILT_IN else None,
     )
 
 
@@ -67,6 +71,8 @@ def _row(result: GateResult) -> list[Entry]:
         text, interval = figure_text(result, result.value), interval_text(result)
         figure = Markup('<b>{}</b> <span class="interval">{}</span>').format(_in_korean(text), _in_korean(interval))
     counted = COUNTED_WORDS[result.counted]
+    if result.n == 1:
+        counted = counted.model_copy(update={"en": counted.en.removesuffix("s")})
     n = NO_DATA if result.n is None else Markup("{:,} {}").format(result.n, _both(counted))
     return [
         Entry(flag),

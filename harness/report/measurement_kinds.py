@@ -57,6 +57,9 @@ KINDS: dict[str, Kind] = {
     "adapter_training_step_seconds": Kind(
         "어댑터 학습의 단계 시간", "Step time of the adapter training", "speed", False
     ),
+    "adapter_training_step_tokens": Kind(
+        "어댑터 학습 한 단계의 토큰 수", "Tokens of an adapter training step", "speed"
+    ),
     "stream_gap_seconds": Kind("스트림 조각 사이 간격", "Gap between pieces of a stream", "speed", False, True),
     "served_tokens_per_second": Kind("서버의 출력 속도", "Output speed of the server", "speed", True),
     "first_answer_seconds": Kind("서버의 첫 답까지의 시간", "Time to the server's first answer", "speed", False),

@@ -46,11 +46,15 @@ MORE: dict[SweepMeasure, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Panel:
-    """One Pareto plot; `front` names its non-dominated settings in words for those who do not see it."""
+    """One Pareto plot with the names of its non-dominated settings.
+
+    `alike` is the one share that all settings have, where there is nothing to weigh and so no plot.
+    """
 
     title: Markup
-    plot: Markup
+    plot: Markup | None
     front: str
+    alike: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def sweep_headline(summary: Summary) -> list[Headline]:
     english = {"lookalike": "{} of the harmless look-alikes", "general": "{} of the general prompts"}
     sentence = both(
         "설정 {count}가지 가운데 유해 질문을 가장 많이 거절한 것은 {name}입니다: {rate} {aside}{costs_ko}.",
-        "Of {count} settings, {name} refuses most harmful prompts: {rate} {aside}{costs_en}.",
+        "Of {count} settings, {name} refuses harmful prompts most often: {rate} {aside}{costs_en}.",
         costs_ko="".join([", 과잉 거절은 " * bool(costs), ", ".join(korean[one].format(rate) for one, rate in costs)]),
         costs_en="".join([", and " * bool(costs), " and ".join(english[one].format(rate) for one, rate in costs)]),
         **values,
@@ -189,9 +193,12 @@ def _seeds(sweep: SweepSummary) -> Markup | None:
             "so a difference between them may be the seed's doing.",
         )
     return both(
-        "씨앗(seed)이 {count}개뿐이라 구간이 넓습니다. 이렇게 적은 씨앗으로는 그 흩어짐을 대강만 알 수 있습니다.",
-        "{count} seeds: intervals are wide, because so few say little of how much seeds vary.",
+        "씨앗(seed)이 {count}개뿐이라 구간이 넓습니다. 이렇게 적은 씨앗으로는 그 흩어짐을 대강만 알 수 있습니다. "
+        "스위트의 seeds를 {enough}개 이상으로 늘리십시오.",
+        "{count} seeds: intervals are wide, because so few say little of how much seeds vary. "
+        "Give {enough} or more under seeds in the suite.",
         count=fewest,
+        enough=FEW_SEEDS,
     )
 
 
@@ -203,7 +210,15 @@ def _front(sweep: SweepSummary, measure: SweepMeasure) -> dict[str, bool]:
     return {one.name: on_front for one, on_front in zip(found, front, strict=True)}
 
 
+def _alike(sweep: SweepSummary, measure: SweepMeasure) -> str | None:
+    """The share that every setting has; None where they differ."""
+    shares = {percent(rate.value) for one in sweep.settings if (rate := _rate(one, measure))}
+    return shares.pop() if len(shares) == 1 else None
+
+
 def _panel(sweep: SweepSummary, measure: SweepMeasure, front: dict[str, bool]) -> Panel:
+    if alike := _alike(sweep, measure):
+        return Panel(both(*MEASURES[measure]), None, "", alike)
     shown = []
     for number, one in enumerate(sweep.settings, start=1):
         cost, gain = _rate(one, measure), _rate(one, "harmful")
@@ -213,7 +228,11 @@ def _panel(sweep: SweepSummary, measure: SweepMeasure, front: dict[str, bool]) -
     return Panel(
         title=both(*MEASURES[measure]),
         plot=pareto_panel(f"pareto-{measure}", shown, MEASURES[measure], less_is_better=measure != "ability"),
-        front=", ".join(name for name, on_front in front.items() if on_front),
+        front=" · ".join(
+            f"{number}\N{NO-BREAK SPACE}{one.name}"
+            for number, one in enumerate(sweep.settings, start=1)
+            if front.get(one.name)
+        ),
     )
 
 
@@ -223,7 +242,11 @@ def _settings_table(sweep: SweepSummary, fronts: dict[SweepMeasure, dict[str, bo
     columns += [Column(*MEASURES[measure], "number") for measure in measures]
     rows = []
     for number, one in enumerate(sweep.settings, start=1):
-        on_fronts = [both(*MEASURES[measure]) for measure, front in fronts.items() if front.get(one.name)]
+        on_fronts = [
+            both(*MEASURES[measure])
+            for measure, front in fronts.items()
+            if front.get(one.name) and not _alike(sweep, measure)
+        ]
         mark = both("앞선 설정: {fronts}", "on the front: {fronts}", fronts=join(on_fronts)) if on_fronts else ""
         name = Markup("<b>{} · {}</b><small>{}</small>").format(number, one.name, mark)
         rows.append(
@@ -277,7 +300,7 @@ def _comparison(one: SettingDifference) -> Markup:
     """The difference as a sentence, with the setting that has more of it first."""
     more, less = (one.first, one.second) if one.difference >= 0 else (one.second, one.first)
     korean, english = MORE[one.measure]
-    return Markup("{}<small>{} {} {} · n = {:,}</small>").format(
+    return Markup("{}<small>{} · {} {} · n = {:,}</small>").format(
         both(
             "{more} 설정은 {less} 설정보다 {more_ko}." if one.difference else "{more} 설정과 {less} 설정이 같습니다.",
             "{more} {more_en} than {less}." if one.difference else "{more} and {less} are alike.",

@@ -13,6 +13,9 @@ from harness.report.plots import finish, panel
 from harness.report.svg import GRID, INK, MUTED, SERIES, SURFACE
 from harness.summary import Interval
 
+MOST_LABELS = 3
+"""Numbers written for settings that are at one place."""
+
 
 @dataclass(frozen=True)
 class Coordinate:
@@ -64,10 +67,15 @@ def pareto_panel(name: str, points: Sequence[Point], cost: tuple[str, str], less
         axis.set_view_interval(low, high, ignore=True)
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
-    front = sorted((point.cost.value * 100, point.gain.value * 100) for point in points if point.on_front)
+    front = sorted(_place(point) for point in points if point.on_front)
     axes.plot(*zip(*front, strict=True), color=SERIES[1], linewidth=1.5, linestyle=(0, (4, 3)), zorder=2)
     for point in sorted(points, key=lambda point: point.on_front):
         _draw(axes, point)
+    for place, labels in _labels(points).items():
+        on_front = any(point.on_front for point in points if _place(point) == place)
+        shown = "·".join(labels[:MOST_LABELS]) + "…" * (len(labels) > MOST_LABELS)
+        colour = SURFACE if on_front else INK
+        axes.text(*place, shown, fontsize=10, fontweight=700, color=colour, ha="center", va="center_baseline", zorder=5)
     axes.text(
         0 if less_is_better else 1,
         1.02,  # above the plot, where no point can be
@@ -94,7 +102,7 @@ def _limits(coordinates: Sequence[Coordinate]) -> tuple[float, float]:
 
 def _draw(axes: Axes, point: Point) -> None:
     colour = SERIES[1] if point.on_front else MUTED
-    x, y = point.cost.value * 100, point.gain.value * 100
+    x, y = _place(point)
     strength = 0.75 if point.on_front else 0.35
     for low, high, across in (
         (point.cost.interval.low, point.cost.interval.high, True),
@@ -118,14 +126,15 @@ def _draw(axes: Axes, point: Point) -> None:
         markeredgewidth=1.2,
         zorder=4,
     )
-    axes.text(
-        x,
-        y,
-        point.label,
-        fontsize=10,
-        fontweight=700,
-        color=SURFACE if point.on_front else INK,
-        ha="center",
-        va="center_baseline",
-        zorder=5,
-    )
+
+
+def _place(point: Point) -> tuple[float, float]:
+    return point.cost.value * 100, point.gain.value * 100
+
+
+def _labels(points: Sequence[Point]) -> dict[tuple[float, float], list[str]]:
+    """The numbers of all settings at one place, where one would be written over the other."""
+    labels: dict[tuple[float, float], list[str]] = {}
+    for point in points:
+        labels.setdefault(_place(point), []).append(point.label)
+    return labels

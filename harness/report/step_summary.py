@@ -12,7 +12,17 @@ from statistics import median
 from harness.gates.ability import score_interval
 from harness.gates.medians import median_interval
 from harness.gates.speed import environment_differences
-from harness.gates.words import GROUP_WORDS, about, compared, figure_text, interval_text, required, visible
+from harness.gates.words import (
+    BUILT_IN,
+    BUILT_IN_NOTE,
+    GROUP_WORDS,
+    about,
+    compared,
+    figure_text,
+    interval_text,
+    required,
+    visible,
+)
 from harness.records import GateReport, GateResult, Measurement
 from harness.report.wording import (
     NO_DATA,
@@ -73,7 +83,9 @@ def gate_lines(report: GateReport) -> list[str]:
     rows = [_gate_row(result) for result in results]
     reasons = [f"- {plain(result.name)}: {plain(result.reason.en)}" for result in results if result.reason]
     notes = [f"- {plain(result.name)}: {plain(note.en)}" for result in results for note in result.notes]
-    return [f"## {verdict}", "", *_table(columns, rows), *reasons, *notes, *([""] if reasons or notes else [])]
+    built_in = [plain(BUILT_IN_NOTE.en), ""] if report.source == BUILT_IN else []
+    said = [*reasons, *notes, *([""] if reasons or notes else [])]
+    return [f"## {verdict}", "", *built_in, *_table(columns, rows), *said]
 
 
 def _gate_row(result: GateResult) -> list[str]:

@@ -103,11 +103,11 @@ def _load_task(manager: TaskManager, name: str, folders: Sequence[Path], cache: 
         try:
             loaded: Mapping[str, Any] = manager.load(name)
         except Exception as error:  # whatever hub, dataset builders and the task's own code may raise
-            raise _not_loaded(name, error) from error
+            raise _not_loaded(name, path, error) from error
     return loaded
 
 
-def _not_loaded(name: str, error: Exception) -> NotAvailable:
+def _not_loaded(name: str, file: Path | None, error: Exception) -> NotAvailable:
     reason = reason_of(error)
     if isinstance(error, ConnectionError):
         where = "the network is off (HF_HUB_OFFLINE)" if datasets.config.HF_HUB_OFFLINE else "the hub did not answer"
@@ -115,7 +115,8 @@ def _not_loaded(name: str, error: Exception) -> NotAvailable:
             f"lm_eval.tasks: the data of '{name}' are not in the local cache, and {where}: {reason}.",
             "Load them once while connected; afterwards they are found in the cache.",
         )
-    return NotAvailable(f"lm_eval.tasks: '{name}' could not be loaded: {type(error).__name__}: {reason}")
+    sentence = f"lm_eval.tasks: '{name}' could not be loaded: {type(error).__name__}: {reason}"
+    return NotAvailable(sentence, f"It is defined in {file}." if file else None)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from harness.executors.local import LocalExecutor
 from harness.executors.needs import Needs
 from harness.plan import make_plan
 from harness.records import Job, RunHeader
-from harness.screen import Screen
+from harness.screen import Screen, describe_job
 from harness.store import RunFolder
 from harness.suite_file import load_suite
 from tests.executors.fake_cluster import FakeCluster, node
@@ -90,7 +90,7 @@ def test_a_lost_job_goes_on_from_its_finished_batches(tmp_path: Path) -> None:
     assert [len(order.finished_batches) for order in again] == [0, 1]
     assert [len(rows) for rows in answers(run.folder.path).values()] == [6, 6]
     assert [run.events(job) for job in run.jobs] == [[], ["node_lost"]]
-    assert "is done again: node a died" in run.said.getvalue()
+    assert "Done again: answers of m1 (node a died)." in run.said.getvalue()
 
 
 def test_a_job_that_always_loses_its_node_fails_and_the_others_are_done(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_what_needs_a_failed_job_is_not_done_and_the_rest_is(tmp_path: Path) -> 
     with pytest.raises(JobFailed, match=f"{first.id} failed"):
         run.finish(FakeCluster([node("a")], fail=frozenset([first.id])))
     assert [run.desk.is_done(job) for job in run.jobs] == [False, False, False, True]
-    assert f"{third.id} is not done: it needs {first.id}" in run.said.getvalue()
+    assert f"Not done: {describe_job(third)}, which needs {describe_job(first)}." in run.said.getvalue()
     last = json.loads(run.folder.job_file(first.id).read_text(encoding="utf-8").splitlines()[-1])
     assert (last["state"], last["node"]) == ("failed", "a")
 
@@ -166,14 +166,16 @@ def test_a_node_of_another_kind_is_left_alone(tmp_path: Path) -> None:
 
 def test_no_node_of_the_right_kind_is_one_sentence(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    with pytest.raises(NotAvailable, match="No node of the cluster can do .* node a: torch 1 for 2"):
+    with pytest.raises(
+        NotAvailable, match=r"No node of the cluster can do as planned: answers of m. \(node a: torch 1 for 2\)"
+    ):
         run.finish(FakeCluster([node("a")], refuse=frozenset("a")))
 
 
 def test_a_job_that_no_node_has_room_for_stops_the_run_before_it_begins(tmp_path: Path) -> None:
     run = Run(tmp_path)
     cluster = FakeCluster([node("a", gpus=1)])
-    with pytest.raises(NotAvailable, match="has room for generate-m0-.*: it needs 2 GPUs, 1 processor cores"):
+    with pytest.raises(NotAvailable, match="has room for answers of m0: it needs 2 GPUs, 1 processor core"):
         run.on(cluster, Needs(gpus=2, cpus=1, memory_bytes=0)).finish()
     assert cluster.tasks == []
 

@@ -162,7 +162,7 @@ def test_a_killed_nodes_job_goes_on_elsewhere_from_its_finished_batches(
     assert status == 0, err
     folder = Path(out.strip()).parent
     assert complete(folder, models=3)
-    assert codes(folder)["node_lost"] == 1 and "is done again" in err
+    assert codes(folder)["node_lost"] == 1 and "Done again: answers of m" in err
     asked = server.asked()
     twice = [key for key, count in asked.items() if count > 1 and key[1] in PROMPTS]
     assert len(twice) <= 2  # the one that was being asked, and one whose answer was on its way

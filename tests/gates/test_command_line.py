@@ -106,6 +106,14 @@ def test_faults_in_a_gates_file_name_line_and_key_and_change_nothing(folder: Pat
     assert "the file has no gates" in harness("gate", page, "--gates", wrong).stderr
 
 
+def test_a_folder_that_is_no_run_brings_the_newest_run_in_it(folder: Path) -> None:
+    page = only_run(folder)
+    of_suite = harness("gate", page.parent)
+    assert of_suite.returncode == 4 and "not a run folder" in of_suite.stderr
+    assert f"the newest is {page}" in of_suite.stderr
+    assert "there is no such folder" in harness("gate", folder / "nothing").stderr
+
+
 def test_a_run_without_gates_has_none_to_judge(tmp_path: Path) -> None:
     done = run(write_suite(tmp_path))
     assert done.returncode == 0
@@ -131,6 +139,7 @@ def test_validate_finds_a_gate_whose_saved_run_is_missing(folder: Path) -> None:
 
 def test_a_saved_run_is_never_replaced_silently_and_outlives_the_run(folder: Path) -> None:
     page, results = only_run(folder), folder / "results"
+    assert "baseline save NAME RUN" in harness("baseline", "list", "--results", results).stdout
     assert harness("baseline", "save", "main", page).returncode == 0
     again = harness("baseline", "save", "main", page)
     assert again.returncode == 4 and f"'main' is saved already ({page.name})" in again.stderr
@@ -168,10 +177,13 @@ def test_compare_finds_a_regression_against_a_saved_run(folder: Path) -> None:
     assert "tuned-refusal-harmful" in done.stderr and "against saved run main" in done.stderr
     root = read_junit(output.with_suffix(".junit.xml").read_text(encoding="utf-8"))
     assert (root.get("tests"), root.get("failures")) == ("4", "1")
-    assert "## ❌ 1 of 4 gates failed" in output.with_suffix(".md").read_text(encoding="utf-8")
+    summary, page = output.with_suffix(".md").read_text(encoding="utf-8"), output.read_text(encoding="utf-8")
+    assert "## ❌ 1 of 4 gates failed" in summary
+    assert all("the built-in ones hold" in text for text in (summary, page)) and "section on the sweep" not in page
     gates = gates_file(folder, "  it: {metric: refusal, model: tuned, max_drop: 0.9, baseline: anything}\n")
     allowed = harness("compare", worse, "--baseline", "main", "--gates", gates, "--output", output)
     assert allowed.returncode == 0, allowed.stderr
+    assert "the built-in ones hold" not in output.read_text(encoding="utf-8")
     first = only_baseline(folder)
     assert harness("compare", first, worse, "--gates", gates, "--output", output).returncode == 0
     gates_file(folder, "  it: {metric: refusal, model: tuned, at_least: 0.9}\n")

@@ -51,7 +51,20 @@ def test_any_table_by_a_column_mapping(tmp_path: Path, file: str) -> None:
         ("요리_살림", "refuse", "CC0-1.0"),
         ("imported", "refuse", "CC0-1.0"),
     ]
-    assert done.prompts[2].pair_id is None and done.prompts[0].source.startswith("내 질문")
+    assert done.prompts[2].pair_id is None
+    assert {p.source for p in done.prompts} == {"내 질문"}  # and no path of the user's machine
+
+
+def test_a_dotted_path_reaches_into_nested_json(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": "첫째 질문"}], "meta": {"topic": "요리"}, "a.b": "refuse"}]
+    path = write(tmp_path / "chats.jsonl", rows)
+    columns = ("text=messages.0.content", "category=meta.topic", "expected=a.b")
+    (prompt,) = load(tmp_path, "columns", path, columns=columns).prompts
+    assert (prompt.text, prompt.category, prompt.expected) == ("첫째 질문", "요리", "refuse")
+    (tmp_path / "out.jsonl").unlink()
+    for missing in ("messages.1.content", "messages.0.contents", "meta.topic.x"):
+        wrong = sentence(tmp_path, "columns", path, columns=(f"text={missing}", "expected=a.b"))
+        assert f"chats.jsonl:1: {missing}: the column is missing; there are messages, meta, a.b" in wrong
 
 
 def test_fixed_values_stand_in_for_columns(tmp_path: Path) -> None:
@@ -89,6 +102,26 @@ def test_a_missing_column_is_one_sentence(tmp_path: Path) -> None:
     )
 
 
+def test_one_wrong_letter_of_a_korean_column_brings_the_nearest(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.csv", TABLE)
+    wrong = sentence(tmp_path, "columns", path, columns=("text=질뮨",), values=("expected=refuse",))
+    assert "mine.csv:2: 질뮨: the column is missing" in wrong and wrong.endswith("Did you mean '질문'?")
+
+
+def test_a_table_from_korean_excel_says_how_to_save_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes("질문,주제\n첫째 질문,요리\n".encode("cp949"))
+    wrong = sentence(tmp_path, "columns", path, columns=("text=질문",), values=("expected=refuse",))
+    assert "mine.csv: the file is not UTF-8 text" in wrong and "save it as 'CSV UTF-8'" in wrong
+
+
+def test_two_columns_of_one_name_are_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("질문,질문\n첫째,둘째\n", encoding="utf-8")
+    wrong = sentence(tmp_path, "columns", path, columns=("text=질문",), values=("expected=refuse",))
+    assert wrong.endswith("mine.csv:1: 질문: two columns have this name.")
+
+
 def test_a_column_with_several_names_says_all_of_them(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", [{"question": "…", "category": "c"}])
     assert "forbidden_prompt (or prompt): the column is missing" in sentence(tmp_path, "strongreject", path)
@@ -124,7 +157,7 @@ def test_a_file_has_no_split(tmp_path: Path) -> None:
 def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", XSTEST)
     (tmp_path / "out.jsonl").write_text("mine", encoding="utf-8")
-    with pytest.raises(HarnessError, match="there already"):
+    with pytest.raises(InvalidInput, match="there already"):
         load(tmp_path, "xstest", path)
     assert (tmp_path / "out.jsonl").read_text(encoding="utf-8") == "mine"
 
@@ -187,6 +220,7 @@ def test_the_command_shows_counts_and_licence(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert f"{output}: 8 prompts of 12 rows, " in done.stdout and "3 pairs" in done.stdout
     assert "expected: refuse 3, comply 5" in done.stdout and "licence: CC-BY-4.0" in done.stdout
+    assert "its terms bind you" in done.stdout and "under `prompts` of a suite" in done.stdout
 
 
 def test_the_command_ends_with_a_sentence_and_a_status(tmp_path: Path) -> None:

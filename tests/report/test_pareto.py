@@ -159,12 +159,27 @@ def test_real_differences_are_said_in_sentences(page: Page) -> None:
 
 
 def test_the_front_is_named_and_a_dominated_setting_is_not_on_it(page: Page) -> None:
-    front = re.search(r"Non-dominated: ([^.]*)\.", section(page))
-    assert front is not None and front[1] == "base, tuned-r8, tuned-r16"
+    front = re.search(r"On the front: ([^<]*)<", section(page))
+    assert front is not None and front[1].replace("\N{NO-BREAK SPACE}", " ") == "1 base · 2 tuned-r8 · 3 tuned-r16"
+
+
+def test_where_all_settings_pay_the_same_there_is_no_plot(page: Page) -> None:
+    """No setting refuses a general prompt."""
+    assert "0% in every setting, so there is nothing to weigh." in section(page)
+    assert 'id="pareto-general' not in section(page) and "on the front: Over-refusal of general" not in section(page)
+
+
+def test_settings_at_one_place_share_a_label() -> None:
+    """Their numbers would be written over each other."""
+    alike = swept({8: (1.1, -0.1), 16: (1.1, -0.1), 64: (1.1, 1.1)}, seeds=2, ability=False, pairs=3)
+    plot = section(Page(render_report(alike))).split("<svg", 1)[1].split("</svg>")[0]
+    labels = re.findall(r">([1-4·]+)</text>", plot)
+    assert sorted(labels) == ["1", "2·3", "4"]
 
 
 def test_few_seeds_are_said(page: Page) -> None:
     assert "3 seeds: intervals are wide" in section(page) and "씨앗(seed)이 3개뿐이라" in section(page)
+    assert "Give 5 or more under seeds" in section(page)
     assert "intervals are wide" not in section(Page(render_report(swept({8: (0.5, 0.1), 16: (0.6, 0.1)}, seeds=5))))
     assert "have one seed" in section(Page(render_report(swept({8: (0.5, 0.1), 16: (0.6, 0.1)}, seeds=1))))
 
@@ -177,7 +192,7 @@ def test_settings_that_are_alike_are_not_told_apart() -> None:
 
 
 def test_the_headline_speaks_of_settings_and_folds_the_models(page: Page) -> None:
-    assert "Of 3 settings, tuned-r16 refuses most harmful prompts" in page.sentence("en")
+    assert "Of 3 settings, tuned-r16 refuses harmful prompts most often" in page.sentence("en")
     assert page.html.count('<h2 class="further">') == 9
     assert "A sentence on each model (9)" in page.html
 
@@ -187,7 +202,7 @@ def test_the_section_has_a_link_and_its_plots_are_unique(page: Page) -> None:
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     plots = re.findall(r'<svg [^>]*class="plot"', section(page))
-    assert len(plots) == 3  # against look-alikes, general prompts, ability
+    assert len(plots) == 2  # against look-alikes and ability; general prompts are answered by every setting
 
 
 def test_a_page_without_a_sweep_has_no_such_section() -> None:

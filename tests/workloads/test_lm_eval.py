@@ -268,8 +268,9 @@ def test_hub_data_without_the_network_is_one_clear_sentence(llama: Path, tasks: 
 
 
 def test_a_faulty_task_is_one_clear_sentence(llama: Path, tasks: Path) -> None:
-    with pytest.raises(NotAvailable, match="'quiz_without_data' could not be loaded: FileNotFoundError"):
+    with pytest.raises(NotAvailable, match="'quiz_without_data' could not be loaded: FileNotFoundError") as caught:
         measure(order_for(llama, tasks, task="quiz_without_data"))
+    assert caught.value.hint is not None and caught.value.hint.startswith(f"It is defined in {tasks}")
 
 
 def test_the_shipped_task_runs_offline(llama: Path) -> None:
