@@ -57,7 +57,9 @@ def saving(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = "make room and give the same command again" if full else "see whether this place can be written to"
+        remedy = "make room and give the same command again"
+        elsewhere = "name a folder that can be written to with --results"
+        advice = remedy if full else elsewhere
         reason = f"{path}: could not be written: {error.strerror or error}."
         raise StoreError(reason, hint=f"What was finished before is kept; {advice}.") from error
 
