@@ -57,9 +57,7 @@ def saving(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "make room and give the same command again"
-        elsewhere = "name a folder that can be written to with --results"
-        advice = remedy if full else elsewhere
+        advice = "make room and give the same command again" if full else "name another folder with --results"
         reason = f"{path}: could not be written: {error.strerror or error}."
         raise StoreError(reason, hint=f"What was finished before is kept; {advice}.") from error
 
