@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 LARGEST_REPLY_BYTES = 16 * 1024 * 1024
 
@@ -56,8 +57,19 @@ class RequestFailed(Exception):
         return f"{self.reason}: {reply}" if reply else self.reason
 
 
+def _joined(content: object) -> object:
+    """Put the text parts of a content together that comes as a list of parts; others (thinking, images) are no text."""
+    if not isinstance(content, list):
+        return content
+    parts = (part for part in content if isinstance(part, dict) and part.get("type") == "text")
+    return "".join(str(part.get("text", "")) for part in parts)
+
+
+_Content = Annotated[str | None, BeforeValidator(_joined)]
+
+
 class _Message(BaseModel):
-    content: str | None = None
+    content: _Content = None
     refusal: str | None = None
 
 
@@ -90,7 +102,7 @@ class _Reply(BaseModel):
 
 
 class _Delta(BaseModel):
-    content: str | None = None
+    content: _Content = None
 
 
 class _EventChoice(BaseModel):

@@ -57,7 +57,7 @@ def saving(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = "make room and give the same command again" if full else "name another folder with --results"
+        advice = "make room and give the same command again" if full else "name a folder that can be written to"
         reason = f"{path}: could not be written: {error.strerror or error}."
         raise StoreError(reason, hint=f"What was finished before is kept; {advice}.") from error
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.openai_http import Completion, CompletionClient, RequestFailed
+from harness.openai_replies import read_reply
 from tests.grading.scripted_server import Scripted, ScriptedServer
 
 REQUEST: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "질문"}]}
@@ -51,6 +52,19 @@ def test_pieces_are_joined_and_timed() -> None:
     assert first >= len(event() + event("하나 ")) * seconds_per_byte
     assert second - first >= len(event("둘")) * seconds_per_byte
     assert completion.seconds >= len(WHOLE.encode()) * seconds_per_byte >= second
+
+
+def test_a_content_in_parts_is_its_text_parts() -> None:
+    """As some hosted servers send it, with what was thought in a part of its own."""
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "거절할까?"}]},
+        {"type": "text", "text": "하나 "},
+    ]
+    chunk = f"data: {json.dumps({'choices': [{'delta': {'content': parts}}]})}\n\n"
+    completion, _ = stream([Scripted(chunk + event("둘", finish="stop"))])
+    assert completion.text == "하나 둘"
+    whole = read_reply(json.dumps({"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]}))
+    assert (whole.text, whole.declined) == ("하나 ", False)
 
 
 def test_a_server_without_usage_or_done_mark() -> None:

@@ -128,7 +128,8 @@ def test_a_folder_that_cannot_be_written_is_not_called_full(tmp_path: Path) -> N
     (tmp_path / "results").write_text("a file")
     with pytest.raises(StoreError, match="Not a directory") as caught:
         write_atomically(tmp_path / "results/run.json", "x")
-    assert "--results" in (caught.value.hint or "") and "room" not in (caught.value.hint or "")
+    assert "name a folder that can be written to" in (caught.value.hint or "")
+    assert "room" not in (caught.value.hint or "")
 
 
 def test_timings_are_redone_and_never_resumed_part_way(folder: RunFolder) -> None:
@@ -165,13 +166,6 @@ def test_an_atomic_write_that_fails_keeps_the_old_content(tmp_path: Path, monkey
     assert caught.value.hint is not None and "make room" in caught.value.hint
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_place_that_cannot_be_written_to_is_not_said_to_be_full(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="could not be written: Not a directory") as caught:
-        write_atomically(tmp_path / "file" / "page.html", "new")
-    assert caught.value.hint is not None and "whether this place can be written to" in caught.value.hint
 
 
 def test_a_second_process_cannot_write_the_same_run(folder: RunFolder) -> None:

@@ -47,10 +47,14 @@ def saved_runs(results: Path) -> list[Baseline]:
 
 
 def listing(results: Path) -> list[str]:
-    """One line for each saved run: its name, which run it is, its suite and machine."""
+    """One line for each saved run: its name, which run it is, its suite and machine, or why it cannot be read."""
     lines = []
     for baseline in saved_runs(results):
-        header = baseline.header()
+        try:
+            header = baseline.header()
+        except StoreError as error:
+            lines.append(f"{baseline.name}: cannot be read. {error.message}")
+            continue
         machine = ", ".join(gpu.name for gpu in header.environment.gpus) or header.environment.cpu
         lines.append(f"{baseline.name}: {header.suite_name}/{header.run_id}, started {header.started_at}, on {machine}")
     return lines

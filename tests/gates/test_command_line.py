@@ -154,6 +154,17 @@ def test_a_saved_run_is_never_replaced_silently_and_outlives_the_run(folder: Pat
     assert page.name not in (results / "index.html").read_text(encoding="utf-8")
 
 
+def test_a_damaged_saved_run_does_not_hide_the_others(folder: Path) -> None:
+    page, results = only_run(folder), folder / "results"
+    for name in ("good", "spoilt"):
+        assert harness("baseline", "save", name, page).returncode == 0
+    (results / "baselines/spoilt" / page.name / "run.json").write_text("{half", encoding="utf-8")
+    done = harness("baseline", "list", "--results", results)
+    good, spoilt = done.stdout.strip().splitlines()
+    assert done.returncode == 0 and good.startswith(f"good: gated/{page.name}")
+    assert spoilt.startswith("spoilt: cannot be read. ") and "run.json" in spoilt
+
+
 def test_an_unfinished_run_is_not_saved(folder: Path) -> None:
     page = only_run(folder)
     file = next((page / "jobs").glob("generate-tuned-*/records.jsonl"))
