@@ -68,9 +68,9 @@ def test_auto_takes_vllm_for_a_large_suite_where_it_is_installed(monkeypatch: py
     import importlib.util
 
     large = suite({"base": BASE})
-    assert generation_groups(large, 10_000, machine(GPU))[0][1] == "fast"
+    assert generation_groups(large, 100_000, machine(GPU))[0][1] == "fast"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    assert generation_groups(large, 10_000, machine(GPU))[0][1] == "vllm"
+    assert generation_groups(large, 100_000, machine(GPU))[0][1] == "vllm"
 
 
 def test_the_plain_path_keeps_a_job_for_each_model() -> None:

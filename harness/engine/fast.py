@@ -32,7 +32,7 @@ TIMES_ROUNDING = 3
 the plain path itself, alone against in a batch: rounding grows with depth and is large for random weights. A row that
 reads another's keys, or the wrong adapter, is off by about its whole norm."""
 AUTO_SLOTS = 256
-"""Rows held at once where the suite leaves the batch size open and memory allows (docs/performance.md)."""
+"""Rows held at once where the suite leaves the batch size open and memory allows (docs/engines.md)."""
 SHARE_OF_FREE_MEMORY = 0.8
 
 
