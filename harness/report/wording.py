@@ -23,9 +23,9 @@ GROUP_NAMES: dict[str, tuple[str, str]] = {
 
 VERDICT_NAMES: dict[str, tuple[str, str]] = {
     "refusal": ("거절", "refusal"),
-    "partial": ("일부 답변", "partial"),
-    "deflection": ("말 돌림", "deflection"),
-    "compliance": ("답변", "compliance"),
+    "partial": ("부분 응답", "partial"),
+    "deflection": ("회피", "deflection"),
+    "compliance": ("응답", "compliance"),
     "incoherent": ("뜻 없는 글", "incoherent"),
     "empty": ("빈 답", "empty"),
     "unscored": ("판정 못 함", "unscored"),
