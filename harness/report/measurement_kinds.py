@@ -47,7 +47,7 @@ KINDS: dict[str, Kind] = {
     "time_to_first_token_seconds": Kind("첫 토큰까지의 시간", "Time to first token", "speed", False, True),
     "inter_token_latency_seconds": Kind("토큰 사이 지연", "Inter-token latency", "speed", False, True),
     "generate_seconds": Kind("생성 한 번의 시간", "Time of one generation pass", "speed", False),
-    "energy_joules_per_1000_tokens": Kind("토큰 1,000개를 생성하는 에너지", "Energy for 1,000 new tokens", "energy", False),
+    "energy_joules_per_1000_tokens": Kind("토큰 1,000개당 에너지", "Energy for 1,000 new tokens", "energy", False),
     "mean_power_watts": Kind("생성하는 동안의 평균 전력", "Mean power while generating", "energy"),
     "idle_power_watts": Kind("유휴 GPU의 전력", "Power of the idle GPU", "energy"),
     "warmup_seconds": Kind("준비 실행의 시간 (세지 않음)", "Warm-up time (not counted)", "speed", False),

@@ -119,5 +119,9 @@ def _memory(result: TrainingResult) -> list[Fact]:
         ),
         Fact(both("학습 전", "Before training"), size(result.memory_before_bytes), share(result.memory_before_bytes)),
         Fact(both("최대", "Peak"), size(result.memory_peak_bytes), share(result.memory_peak_bytes)),
-        Fact(both("학습에 쓴 양", "For training"), size(result.memory_training_bytes), share(result.memory_training_bytes)),
+        Fact(
+            both("학습 사용량", "For training"),
+            size(result.memory_training_bytes),
+            share(result.memory_training_bytes),
+        ),
     ]

@@ -234,6 +234,7 @@ def test_the_method_names_machine_versions_and_proofs(page: Page) -> None:
         "2.9.0",
         "42 non-zero B matrices",
         "batch_halved",
+        "배치를 절반으로 줄임: ",
         "aabbccddeeff",
         "sampling.max_new_tokens=64",
     ):
