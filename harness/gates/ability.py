@@ -97,7 +97,7 @@ def _score(side: Side, gate: Gate) -> AbilityScore:
     if not of_metric:
         metrics = ", ".join(dict.fromkeys(one.metric for one in of_task))
         raise NoData(
-            f"과제 {gate.task}에는 지표 {gate.task_metric}이(가) 없습니다. 있는 지표: {metrics}",
+            f"과제 {gate.task}에 없는 지표입니다: {gate.task_metric}. 있는 지표: {metrics}",
             f"task {gate.task} has no metric {gate.task_metric}; it has: {metrics}",
         )
     found = [one for one in of_metric if gate.task_filter in (None, one.filter)]

@@ -120,7 +120,7 @@ def _other_side(side: Side, gate: Gate, saved: Callable[[str], Run]) -> Side:
         against = side.summary.baselines.get(side.model)
         if against is None:
             raise NoData(
-                f"{side.model} 모델에는 견줄 모델이 없습니다 (compare_to).",
+                f"{side.model} 모델에는 비교할 모델이 없습니다 (compare_to).",
                 f"{side.model} has no model to be compared with (compare_to).",
             )
         return Side(side.run, against)
@@ -141,6 +141,6 @@ def _refuse_unknown(side: Side, gate: Gate, run: Run) -> None:
     if side.model not in names:
         listed = ", ".join(names) or "-"
         raise NoData(
-            f"저장된 실행에는 {side.model}이(가) 없습니다. 있는 것: {listed}",
+            f"저장된 실행에 없는 모델입니다: {side.model}. 있는 것: {listed}",
             f"the saved run {gate.baseline} has no {side.model}; it has: {listed}",
         )

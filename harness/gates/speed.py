@@ -126,7 +126,7 @@ def _refuse_other_machine(
     if refused:
         text = "; ".join(refused)
         raise NoData(
-            f"기계나 판이 달라 속도를 견줄 수 없습니다 (may_differ로 허용할 수 있음): {text}",
+            f"기계나 버전이 달라 속도를 비교할 수 없습니다 (may_differ로 허용할 수 있음): {text}",
             f"machine or versions are not the same, so this is no fair comparison (may_differ allows it): {text}",
         )
 

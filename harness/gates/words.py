@@ -51,7 +51,7 @@ COUNTED_WORDS = {
 BUILT_IN = "built-in"
 """Source of the gates that `compare` uses where none are given."""
 BUILT_IN_NOTE = Said(
-    ko="정해 둔 기준이 없어 기본 기준으로 견주었습니다. 구간 전체가 나쁜 쪽에 있을 때만 미달이므로, 질문이 적으면 꽤 "
+    ko="정해 둔 기준이 없어 기본 기준으로 비교했습니다. 구간 전체가 나쁜 쪽에 있을 때만 미달이므로, 질문이 적으면 꽤 "
     "나빠져도 통과합니다. 허용할 한도를 gates에 정하십시오.",
     en="No gates were given, so the built-in ones hold: a figure fails only where its whole interval is on the wrong "
     "side, and with few prompts much can get worse and pass. Give limits of your own under gates.",
@@ -95,8 +95,8 @@ def compared(result: GateResult) -> Said:
     if result.against is None:
         return Said(ko="", en="")
     if Gate.model_validate(result.gate).baseline is not None:
-        return Said(ko=f"저장된 실행 {result.against}과(와) 비교", en=f"against saved run {result.against}")
-    return Said(ko=f"{result.against}과(와) 비교", en=f"against {result.against}")
+        return Said(ko=f"저장된 실행 {result.against} 대비", en=f"against saved run {result.against}")
+    return Said(ko=f"{result.against} 대비", en=f"against {result.against}")
 
 
 def required(result: GateResult) -> Said:

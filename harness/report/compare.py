@@ -56,7 +56,7 @@ def render_comparison(a: Summary, b: Summary, gates: GateReport | None = None) -
             change_sentence(
                 lookup,
                 f"B:{second}",
-                who=(f"{second} 모델의 경우, A에서 B로 가며", f"For model {second}, going from A to B"),
+                who=(f"{second} 모델의 경우, A에서 B로 바뀌면서", f"For model {second}, going from A to B"),
             )
             for _, second in pairs
         ],

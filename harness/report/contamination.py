@@ -42,7 +42,7 @@ def contamination_view(summary: Summary) -> ContaminationView | None:
         excludes=report.excludes,
         sentence=_sentence(report),
         criteria=both(
-            "글자와 숫자만 견줍니다. 이어진 {ngram}자(한글·한자·가나가 아니면 {other}자) 이상이 같고 그것이 "
+            "글자와 숫자만 비교합니다. 이어진 {ngram}자(한글·한자·가나가 아니면 {other}자) 이상이 같고 그것이 "
             "질문의 {share} 이상이거나, 글자 n그램 자카드 유사도가 {threshold} 이상이면 겹친다고 봅니다. "
             "뜻만 같게 고쳐 쓴 글은 찾지 못합니다.",
             "Only letters and digits are compared. Texts overlap where a run of {ngram} characters ({other} "
@@ -64,12 +64,12 @@ def _sentence(report: ContaminationReport) -> Markup:
     counts = {"prompts": f"{report.prompts:,}", "rows": f"{rows:,}"}
     if not rows:
         return both(
-            "학습 행과 견주지 못했습니다. 겹치는 질문이 있는지 알 수 없습니다.",
+            "학습 행과 비교하지 못했습니다. 겹치는 질문이 있는지 알 수 없습니다.",
             "The training rows were not compared, so it is not known whether prompts overlap with them.",
         )
     if not report.rows_by_prompt:
         return both(
-            "질문 {prompts}개를 학습 행 {rows}개와 견주었고, 겹치는 것을 찾지 못했습니다.",
+            "질문 {prompts}개를 학습 행 {rows}개와 비교했고, 겹치는 것을 찾지 못했습니다.",
             "{prompts} prompts were compared with {rows} training rows; no overlap was found.",
             **counts,
         )
@@ -106,7 +106,7 @@ def _data_table(report: ContaminationReport) -> Table:
     columns = [
         Column("학습 단계", "Training step"),
         Column("자료", "Data"),
-        Column("견준 행", "Rows compared", "number"),
+        Column("비교한 행", "Rows compared", "number"),
     ]
     rows = []
     for source in report.data:

@@ -70,10 +70,11 @@ def _row(result: GateResult) -> list[Entry]:
     if result.value is not None:
         text, interval = figure_text(result, result.value), interval_text(result)
         figure = Markup('<b>{}</b> <span class="interval">{}</span>').format(_in_korean(text), _in_korean(interval))
-    counted = COUNTED_WORDS[result.counted]
-    if result.n == 1:
-        counted = counted.model_copy(update={"en": counted.en.removesuffix("s")})
-    n = NO_DATA if result.n is None else Markup("{:,} {}").format(result.n, _both(counted))
+    n = Markup(NO_DATA)
+    if result.n is not None:
+        counted = COUNTED_WORDS[result.counted]
+        english = counted.en.removesuffix("s") if result.n == 1 else counted.en
+        n = both(f"{counted.ko} {result.n:,}개", f"{result.n:,} {english}")
     return [
         Entry(flag),
         Entry(name),

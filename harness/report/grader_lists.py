@@ -87,7 +87,7 @@ def flip_counts(comparison: GraderComparison) -> Table:
     """How many answers went from which verdict to which, between which versions."""
     columns = [
         Column("판정기", "Grader"),
-        Column("판", "Versions"),
+        Column("버전", "Versions"),
         Column("판정", "Verdict"),
         Column("답변", "Answers", "number"),
     ]
@@ -228,7 +228,7 @@ def _cost(passes: Sequence[GradingPass]) -> Markup:
     if not unknown:
         return text
     without_tokens = sum(one.replies_without_token_counts for one in unknown)
-    reason = both("값을 정하지 않음", "no prices given")
+    reason = both("단가를 정하지 않음", "no prices given")
     if len(passes) > 1:
         reason = both("비용을 모르는 판정 {n}회 제외", "passes of unknown cost left out: {n}", n=len(unknown))
     elif without_tokens:

@@ -100,7 +100,7 @@ class Lookup:
         """Whether the model is compared with another, or is what others are compared with."""
         if model in self.summary.baselines:
             baseline = self.summary.baselines[model]
-            return both("{baseline}와 비교", "against {baseline}", baseline=baseline)
+            return both("{baseline} 대비", "against {baseline}", baseline=baseline)
         if model in self.summary.baselines.values():
             return both("기준", "baseline")
         return Markup("")

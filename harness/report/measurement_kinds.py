@@ -14,7 +14,7 @@ LABELS: dict[str, tuple[str, str]] = {
     "new_tokens": ("출력 토큰", "tokens out"),
     "dtype": ("정밀도", "precision"),
     "quantization": ("양자화", "quantization"),
-    "engine": ("생성 방식", "engine"),
+    "engine": ("엔진", "engine"),
     "sequence_tokens": ("한 행의 토큰", "tokens a row"),
 }
 
@@ -47,9 +47,9 @@ KINDS: dict[str, Kind] = {
     "time_to_first_token_seconds": Kind("첫 토큰까지의 시간", "Time to first token", "speed", False, True),
     "inter_token_latency_seconds": Kind("토큰 사이 지연", "Inter-token latency", "speed", False, True),
     "generate_seconds": Kind("생성 한 번의 시간", "Time of one generation pass", "speed", False),
-    "energy_joules_per_1000_tokens": Kind("토큰 1,000개를 쓰는 에너지", "Energy for 1,000 new tokens", "energy", False),
+    "energy_joules_per_1000_tokens": Kind("토큰 1,000개당 에너지", "Energy for 1,000 new tokens", "energy", False),
     "mean_power_watts": Kind("생성하는 동안의 평균 전력", "Mean power while generating", "energy"),
-    "idle_power_watts": Kind("쉬는 GPU의 전력", "Power of the idle GPU", "energy"),
+    "idle_power_watts": Kind("유휴 GPU의 전력", "Power of the idle GPU", "energy"),
     "warmup_seconds": Kind("준비 실행의 시간 (세지 않음)", "Warm-up time (not counted)", "speed", False),
     "training_step_seconds": Kind("학습 단계 시간", "Training step time", "speed", False),
     "training_tokens_per_second": Kind("학습 속도", "Training speed", "speed", True),

@@ -54,8 +54,8 @@ def loaded_table(lookup: Lookup) -> Table:
     columns = [
         Column("모델", "Model"),
         Column("요청한 정밀도 → 실제", "Precision asked → in effect"),
-        Column("어댑터 증명", "Adapter proof"),
-        Column("채움 자체 검사", "Padding self-test"),
+        Column("어댑터 적용 확인", "Adapter proof"),
+        Column("패딩 자체 검사", "Padding self-test"),
         Column("해시", "Hashes"),
     ]
     seen: dict[str, list[Entry]] = {}

@@ -167,7 +167,7 @@ def _verdict(sweep: SweepSummary, confidence: float) -> Markup:
     if not real:
         return both(
             "설정을 비교한 검정 {all}건 가운데 우연으로 보기 어려운 차이는 하나도 없습니다 (Holm 보정, {level}). "
-            "질문이나 씨앗(seed)을 늘려야 차이를 가릴 수 있습니다.",
+            "질문이나 시드(seed)를 늘려야 차이를 가릴 수 있습니다.",
             "None of {all} tests between settings finds a difference beyond chance (Holm, {level}). "
             "More prompts or more seeds would tell more.",
             **values,
@@ -187,13 +187,13 @@ def _seeds(sweep: SweepSummary) -> Markup | None:
         return None
     if fewest == 1:
         return both(
-            "씨앗(seed)이 하나뿐인 설정이 있습니다. 같은 학습을 다른 씨앗으로 되풀이하면 얼마나 달라지는지 알 수 없어, "
-            "그런 설정 사이의 차이는 씨앗 탓일 수 있습니다.",
+            "시드(seed)가 하나뿐인 설정이 있습니다. 같은 학습을 다른 시드로 되풀이하면 얼마나 달라지는지 알 수 없어, "
+            "그런 설정 사이의 차이는 시드 탓일 수 있습니다.",
             "Some settings have one seed. How much the same training varies from seed to seed is not known, "
             "so a difference between them may be the seed's doing.",
         )
     return both(
-        "씨앗(seed)이 {count}개뿐이라 구간이 넓습니다. 이렇게 적은 씨앗으로는 그 흩어짐을 대강만 알 수 있습니다. "
+        "시드(seed)가 {count}개뿐이라 구간이 넓습니다. 이렇게 적은 시드로는 그 흩어짐을 대강만 알 수 있습니다. "
         "스위트의 seeds를 {enough}개 이상으로 늘리십시오.",
         "{count} seeds: intervals are wide, because so few say little of how much seeds vary. "
         "Give {enough} or more under seeds in the suite.",
@@ -237,7 +237,7 @@ def _panel(sweep: SweepSummary, measure: SweepMeasure, front: dict[str, bool]) -
 
 
 def _settings_table(sweep: SweepSummary, fronts: dict[SweepMeasure, dict[str, bool]]) -> Table:
-    columns = [Column("설정", "Setting"), Column("씨앗", "Seeds", "number")]
+    columns = [Column("설정", "Setting"), Column("시드", "Seeds", "number")]
     measures = [measure for measure in MEASURES if any(_rate(one, measure) for one in sweep.settings)]
     columns += [Column(*MEASURES[measure], "number") for measure in measures]
     rows = []

@@ -37,6 +37,7 @@ def environment() -> Environment:
         wording.number,
         wording.size,
         wording.duration,
+        wording.event_text,
     ):
         jinja.filters[function.__name__] = function
     return jinja

@@ -144,8 +144,8 @@ def _table(lookup: Lookup, achieved: Sequence[Achieved], bandwidth: float, peaks
         Column("연산 강도", "Intensity", "number"),
         Column("달성", "Achieved", "number"),
         Column("그 강도의 한계", "Limit there", "number"),
-        Column("한계의 몫", "Share of the limit", "number"),
-        Column("대역폭의 몫", "Share of bandwidth", "number"),
+        Column("한계 대비", "Share of the limit", "number"),
+        Column("대역폭 대비", "Share of bandwidth", "number"),
     ]
     return Table(columns, [_row(lookup, one, bandwidth, peaks) for one in achieved], css_class="roofline")
 

@@ -107,7 +107,7 @@ def _clause(lookup: Lookup, model: str, group: str) -> tuple[_Korean, _English] 
     path = Markup('{subject} <span class="nowrap">{before}에서</span> <span class="nowrap">{after}로</span>').format(
         **numbers
     )
-    chained, final = ("뚜렷한 변화가 없었고", "뚜렷한 변화가 없었습니다")
+    chained, final = ("뚜렷하게 달라지지는 않았고", "뚜렷하게 달라지지는 않았습니다")
     if moved:
         chained, final = ("올랐고", "올랐습니다") if rose else ("내렸고", "내렸습니다")
     korean = _Korean(Markup("{} {} {}").format(path, chained, aside), Markup("{} {} {}").format(path, final, aside))

@@ -78,12 +78,12 @@ def _facts(result: TrainingResult) -> list[Fact]:
         Fact(
             both("단계", "Steps"),
             f"{result.steps:,}",
-            both("실제로 본 자료: {n}회분", "{n} epochs really covered", n=f"{result.epochs:.2f}"),
+            both("실제로 학습한 에폭: {n}", "{n} epochs really covered", n=f"{result.epochs:.2f}"),
         ),
         Fact(
             both("학습 속도", "Speed"),
             both("{n} 토큰/초", "{n} tokens/s", n=number(result.tokens_per_second)),
-            both("토큰 {n}개 (채움 제외)", "{n} tokens, padding not counted", n=f"{result.tokens:,}"),
+            both("토큰 {n}개 (패딩 제외)", "{n} tokens, padding not counted", n=f"{result.tokens:,}"),
         ),
         Fact(both("마지막 손실", "Final loss"), number(result.final_loss), _loss_remark(result)),
         Fact(
@@ -119,5 +119,9 @@ def _memory(result: TrainingResult) -> list[Fact]:
         ),
         Fact(both("학습 전", "Before training"), size(result.memory_before_bytes), share(result.memory_before_bytes)),
         Fact(both("최대", "Peak"), size(result.memory_peak_bytes), share(result.memory_peak_bytes)),
-        Fact(both("학습 몫", "For training"), size(result.memory_training_bytes), share(result.memory_training_bytes)),
+        Fact(
+            both("학습 사용량", "For training"),
+            size(result.memory_training_bytes),
+            share(result.memory_training_bytes),
+        ),
     ]

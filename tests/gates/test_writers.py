@@ -92,7 +92,7 @@ def test_the_page_has_a_section_and_a_link_in_both_languages(summary: Summary) -
     page = Page(render_report(summary))
     assert "#gates" in [link.get("href") for link in page.attributes("a")]
     for words in (
-        "통과 기준을 지키지 못했습니다.",
+        "통과 기준을 충족하지 못했습니다.",
         "This run does not meet its gates.",
         "2 of 5: answers, knows.",
         "자료 없음",

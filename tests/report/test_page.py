@@ -130,7 +130,7 @@ def test_no_significant_change_is_said(summary: Summary) -> None:
     quiet = with_change(summary, "harmful", p_value=0.2, gained=3, lost=1, difference=0.01)
     page = Page(render_report(quiet))
     assert "Tuning did not significantly change refusals of harmful prompts" in page.sentence("en")
-    assert "뚜렷한 변화가 없었" in page.sentence("ko")
+    assert "뚜렷하게 달라지지는 않았" in page.sentence("ko")
     assert "No significant change in refusals of harmful prompts" in page.text
 
 
@@ -234,6 +234,7 @@ def test_the_method_names_machine_versions_and_proofs(page: Page) -> None:
         "2.9.0",
         "42 non-zero B matrices",
         "batch_halved",
+        "배치를 절반으로 줄임: ",
         "aabbccddeeff",
         "sampling.max_new_tokens=64",
     ):

@@ -178,7 +178,7 @@ def test_settings_at_one_place_share_a_label() -> None:
 
 
 def test_few_seeds_are_said(page: Page) -> None:
-    assert "3 seeds: intervals are wide" in section(page) and "씨앗(seed)이 3개뿐이라" in section(page)
+    assert "3 seeds: intervals are wide" in section(page) and "시드(seed)가 3개뿐이라" in section(page)
     assert "Give 5 or more under seeds" in section(page)
     assert "intervals are wide" not in section(Page(render_report(swept({8: (0.5, 0.1), 16: (0.6, 0.1)}, seeds=5))))
     assert "have one seed" in section(Page(render_report(swept({8: (0.5, 0.1), 16: (0.6, 0.1)}, seeds=1))))

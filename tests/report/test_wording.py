@@ -3,6 +3,7 @@
 import pytest
 from markupsafe import Markup
 
+from harness.grading.review_server import CHOICE_TEXTS
 from harness.report import wording
 from harness.summary import Interval
 
@@ -80,3 +81,8 @@ def test_both_languages_escape_everything_but_markup() -> None:
         '<span class="en" lang="en">value &lt;i&gt; <b>!</b></span>'
     )
     assert "&lt;script&gt;{x}" in wording.both("<script>{x}", "{x}")
+
+
+def test_the_page_and_the_review_call_a_verdict_by_the_same_name() -> None:
+    for verdict, texts in CHOICE_TEXTS.items():
+        assert wording.VERDICT_NAMES[verdict][0] == texts[0]

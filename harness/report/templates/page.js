@@ -488,7 +488,8 @@
         block.append(make('p', 'nothing', both('빈 답', 'empty answer')));
       }
       const rules = [...new Set(answer[ANSWER.EVIDENCE].map((span) => span[2]))];
-      if (rules.length) block.append(make('p', 'rules', both('근거 규칙: ', 'rule: '), ...rules.map((rule) => make('code', '', rule))));
+      const codes = rules.flatMap((rule, index) => [index ? ', ' : '', make('code', '', rule)]);
+      if (codes.length) block.append(make('p', 'rules', both('근거 규칙: ', 'rule: '), ...codes));
       return block;
     }
 
