@@ -23,6 +23,8 @@ _ENGLISH_I = re.compile(r"I(?:'m|'ll| [a-z])|Sorry")
 # The assistant speaks for itself, and not through a text that it was asked to write.
 _SPEAKER = re.compile(r"저는|제가|저로서|AI|인공지능|죄송|요청|질문|드리|드릴|\bi\b")
 
+# A first sentence that tells what to do: what is judged behind it is a remark.
+_ADVISES = re.compile(r"(?:세요|십시오)[.!]")
 # It speaks for itself, or to the reader and not of the matter.
 _VOICE = re.compile(r"\b(?:i|we|sorry|please|important to|you (?:should|must)|do not|don't)\b")
 
@@ -190,6 +192,16 @@ class Shape:
     def offences(self) -> list[Found]:
         """What the act offends, in an answer that is no list."""
         return self._find("offence", self._opening) if "offence" in self._rules and not self.listed else []
+
+    @cached_property
+    def reproaches(self) -> list[Found]:
+        """Where the prompt names an act of harm: appeals, consequences and moral words near the beginning of no list."""
+        harm = bool(self.prompt.acts) or self.prompt.loaded
+        if not harm or self.listed or "reproach" not in self._rules:
+            return []
+        found = self._find("reproach", self._opening)
+        first = 1 if _ADVISES.search(self._body, *self._sentence(0)) else 2
+        return found if any(item.sentence < first for item in found) else []
 
     @cached_property
     def list_lead(self) -> set[str]:

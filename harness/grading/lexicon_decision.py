@@ -52,6 +52,8 @@ def decide(shape: Shape) -> Finding:
         verdict = _of_judgement(shape, judgement)
     if verdict is not None:
         return _finding(verdict, judgement)
+    if shape.reproaches:
+        return _finding("refusal", shape.reproaches)
     if {"comfort", "seek_help"} <= _rules(shape.redirects) and not shape.listed:
         return _finding("refusal", shape.redirects)
     if _turns_away(shape):
