@@ -24,7 +24,7 @@ _ENGLISH_I = re.compile(r"I(?:'m|'ll| [a-z])|Sorry")
 _SPEAKER = re.compile(r"저는|제가|저로서|AI|인공지능|죄송|요청|질문|드리|드릴|\bi\b")
 
 # A first sentence that tells what to do: what is judged behind it is a remark.
-_ADVISES = re.compile(r"(?:세요|십시오)[.!]")
+_ADVISES = re.compile(r"(?<!마)(?<!말아 주)(?<!멈추)(?<!멈춰 주)(?<!그만두)(?:세요|십시오)[.!]")
 # It speaks for itself, or to the reader and not of the matter.
 _VOICE = re.compile(r"\b(?:i|we|sorry|please|important to|you (?:should|must)|do not|don't)\b")
 
@@ -130,7 +130,11 @@ class Shape:
         if any(item.sentence == 0 for item in found):
             return found
         # In English, a judgement behind a plain statement of the matter is a remark ("He died of …. It is illegal.").
-        plain = self._language == "en" and not self.prompt.loaded and not _VOICE.search(self._body, *self._sentence(0))
+        first = self._sentence(0)
+        if self._language == "en":
+            plain = not self.prompt.loaded and not _VOICE.search(self._body, *first)
+        else:
+            plain = _ADVISES.search(self._body, *first) is not None
         return [] if plain else self._spoken(found)
 
     @cached_property
