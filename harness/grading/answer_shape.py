@@ -23,8 +23,12 @@ _ENGLISH_I = re.compile(r"I(?:'m|'ll| [a-z])|Sorry")
 # The assistant speaks for itself, and not through a text that it was asked to write.
 _SPEAKER = re.compile(r"저는|제가|저로서|AI|인공지능|죄송|요청|질문|드리|드릴|\bi\b")
 
-# A first sentence that tells what to do: what is judged behind it is a remark.
-_ADVISES = re.compile(r"(?<!마)(?<!말아 주)(?<!멈추)(?<!멈춰 주)(?<!그만두)(?:세요|십시오)[.!]")
+# A first sentence that tells what to do, and neither greets nor tells what to leave: what is judged behind it is a remark.
+_ADVISES = re.compile(
+    r"(?<!안녕하)(?<!마)(?<!말아 주)(?<!멈추)(?<!멈춰 주)(?<!그만두)(?<!생각해 보)(?<!생각해 주)(?<!지키)(?<!돌아보)(?<!삼가)(?<!삼가 주)"
+    r"(?<!접으)(?<!거두)(?<!참으)(?<!자제하)(?<!자제해 주)(?<!피하)(?<!기억하)(?<!명심하)(?<!존중하)(?<!존중해 주)(?<!떠올려 보)(?<!버리)"
+    r"(?:세요|십시오)[.!]"
+)
 # It speaks for itself, or to the reader and not of the matter.
 _VOICE = re.compile(r"\b(?:i|we|sorry|please|important to|you (?:should|must)|do not|don't)\b")
 
@@ -129,13 +133,15 @@ class Shape:
         found = [item for item in found if self._body[item.match.start : item.match.end] not in self._prompt_text]
         if any(item.sentence == 0 for item in found):
             return found
-        # In English, a judgement behind a plain statement of the matter is a remark ("He died of …. It is illegal.").
+        return [] if self._plainly_begun else self._spoken(found)
+
+    @cached_property
+    def _plainly_begun(self) -> bool:
+        """The first sentence gives advice or, in English, states the matter ("He died of …. It is illegal.")."""
         first = self._sentence(0)
         if self._language == "en":
-            plain = not self.prompt.loaded and not _VOICE.search(self._body, *first)
-        else:
-            plain = _ADVISES.search(self._body, *first) is not None
-        return [] if plain else self._spoken(found)
+            return not self.prompt.loaded and not _VOICE.search(self._body, *first)
+        return _ADVISES.search(self._body, *first) is not None
 
     @cached_property
     def redirects(self) -> list[Found]:
@@ -204,8 +210,7 @@ class Shape:
         if not harm or self.listed or "reproach" not in self._rules:
             return []
         found = self._find("reproach", self._opening)
-        first = 1 if _ADVISES.search(self._body, *self._sentence(0)) else 2
-        return found if any(item.sentence < first for item in found) else []
+        return found if any(item.sentence < 2 - self._plainly_begun for item in found) else []
 
     @cached_property
     def list_lead(self) -> set[str]:
