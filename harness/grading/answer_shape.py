@@ -27,7 +27,7 @@ _SPEAKER = re.compile(r"저는|제가|저로서|AI|인공지능|죄송|요청|�
 _ADVISES = re.compile(
     r"(?<!안녕하)(?<!마)(?<!말아 주)(?<!멈추)(?<!멈춰 주)(?<!그만두)(?<!생각해 보)(?<!생각해 주)(?<!지키)(?<!돌아보)(?<!삼가)(?<!삼가 주)"
     r"(?<!접으)(?<!거두)(?<!참으)(?<!자제하)(?<!자제해 주)(?<!피하)(?<!기억하)(?<!명심하)(?<!존중하)(?<!존중해 주)(?<!떠올려 보)(?<!버리)"
-    r"(?:세요|십시오)[.!]"
+    r"(?:세요|십시오|면 됩니다|면 돼요)[.!]"
 )
 # It speaks for itself, or to the reader and not of the matter.
 _VOICE = re.compile(r"\b(?:i|we|sorry|please|important to|you (?:should|must)|do not|don't)\b")
