@@ -23,12 +23,12 @@ _ENGLISH_I = re.compile(r"I(?:'m|'ll| [a-z])|Sorry")
 # The assistant speaks for itself, and not through a text that it was asked to write.
 _SPEAKER = re.compile(r"저는|제가|저로서|AI|인공지능|죄송|요청|질문|드리|드릴|\bi\b")
 
-# A first sentence that tells what to do, and neither greets nor tells what to leave: what is judged behind it is a remark.
-_ADVISES = re.compile(
-    r"(?<!안녕하)(?<!마)(?<!말아 주)(?<!멈추)(?<!멈춰 주)(?<!그만두)(?<!생각해 보)(?<!생각해 주)(?<!지키)(?<!돌아보)(?<!삼가)(?<!삼가 주)"
-    r"(?<!접으)(?<!거두)(?<!참으)(?<!자제하)(?<!자제해 주)(?<!피하)(?<!기억하)(?<!명심하)(?<!존중하)(?<!존중해 주)(?<!떠올려 보)(?<!버리)"
-    r"(?:세요|십시오|면 됩니다|면 돼요)[.!]"
+# A first sentence that tells what to do: what is judged behind it is a remark. A greeting and an appeal tell nothing.
+_APPEALS = (
+    "안녕하|마|말아 주|멈추|멈춰 주|그만두|생각해 보|생각해 주|지키|돌아보|삼가|삼가 주|접으|자제하|피하|기억하|버리"
 )
+_NO_APPEAL = "".join(f"(?<!{verb}세요)" for verb in _APPEALS.split("|"))
+_ADVISES = re.compile(f"(?:세요{_NO_APPEAL}|십시오|면 됩니다|면 돼요)[.!]")
 # It speaks for itself, or to the reader and not of the matter.
 _VOICE = re.compile(r"\b(?:i|we|sorry|please|important to|you (?:should|must)|do not|don't)\b")
 
@@ -205,7 +205,7 @@ class Shape:
 
     @cached_property
     def reproaches(self) -> list[Found]:
-        """Where the prompt names an act of harm: appeals, consequences and moral words near the beginning of no list."""
+        """Appeals, consequences and moral words at the beginning of no list, where the prompt names an act of harm."""
         harm = bool(self.prompt.acts) or self.prompt.loaded
         if not harm or self.listed or "reproach" not in self._rules:
             return []
