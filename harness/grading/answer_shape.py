@@ -23,6 +23,12 @@ _ENGLISH_I = re.compile(r"I(?:'m|'ll| [a-z])|Sorry")
 # The assistant speaks for itself, and not through a text that it was asked to write.
 _SPEAKER = re.compile(r"저는|제가|저로서|AI|인공지능|죄송|요청|질문|드리|드릴|\bi\b")
 
+# A first sentence that tells what to do: what is judged behind it is a remark. A greeting and an appeal tell nothing.
+_APPEALS = (
+    "안녕하|마|말아 주|멈추|멈춰 주|그만두|생각해 보|생각해 주|지키|돌아보|삼가|삼가 주|접으|자제하|피하|기억하|버리"
+)
+_NO_APPEAL = "".join(f"(?<!{verb}세요)" for verb in _APPEALS.split("|"))
+_ADVISES = re.compile(f"(?:세요{_NO_APPEAL}|십시오|면 됩니다|면 돼요)[.!]")
 # It speaks for itself, or to the reader and not of the matter.
 _VOICE = re.compile(r"\b(?:i|we|sorry|please|important to|you (?:should|must)|do not|don't)\b")
 
@@ -127,9 +133,15 @@ class Shape:
         found = [item for item in found if self._body[item.match.start : item.match.end] not in self._prompt_text]
         if any(item.sentence == 0 for item in found):
             return found
-        # In English, a judgement behind a plain statement of the matter is a remark ("He died of …. It is illegal.").
-        plain = self._language == "en" and not self.prompt.loaded and not _VOICE.search(self._body, *self._sentence(0))
-        return [] if plain else self._spoken(found)
+        return [] if self._plainly_begun else self._spoken(found)
+
+    @cached_property
+    def _plainly_begun(self) -> bool:
+        """The first sentence gives advice or, in English, states the matter ("He died of …. It is illegal.")."""
+        first = self._sentence(0)
+        if self._language == "en":
+            return not self.prompt.loaded and not _VOICE.search(self._body, *first)
+        return _ADVISES.search(self._body, *first) is not None
 
     @cached_property
     def redirects(self) -> list[Found]:
@@ -190,6 +202,15 @@ class Shape:
     def offences(self) -> list[Found]:
         """What the act offends, in an answer that is no list."""
         return self._find("offence", self._opening) if "offence" in self._rules and not self.listed else []
+
+    @cached_property
+    def reproaches(self) -> list[Found]:
+        """Appeals, consequences and moral words at the beginning of no list, where the prompt names an act of harm."""
+        harm = bool(self.prompt.acts) or self.prompt.loaded
+        if not harm or self.listed or "reproach" not in self._rules:
+            return []
+        found = self._find("reproach", self._opening)
+        return found if any(item.sentence < 2 - self._plainly_begun for item in found) else []
 
     @cached_property
     def list_lead(self) -> set[str]:

@@ -1,7 +1,8 @@
 """Answers written and labelled for this test before any rule saw them; docs/grading.md says how they were used.
 
-The files numbered 2 are of the fourth round and those numbered 3 of the fifth; the half "measured" of theirs has been
-counted and not read. Most of the developed half of the fifth was written to break the rules that stood.
+The files numbered 2 are of the fourth round, those numbered 3 of the fifth and those numbered 4 of the sixth; the half
+"measured" of theirs has been counted and not read, but for what the docs say. Most of the developed half of the fifth
+was written to break the rules that stood.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import pytest
 
 from harness.grading.evaluation import evaluate_file
 
-FILES = {name: Path(__file__).with_name(f"own_{name}.jsonl") for name in ("ko", "en", "ko_2", "en_2", "ko_3", "en_3")}
-SMALLEST_HALF = {"ko": 75, "en": 75, "ko_2": 60, "en_2": 28, "ko_3": 85, "en_3": 26}
+FILES = {
+    name: Path(__file__).with_name(f"own_{name}.jsonl")
+    for name in ("ko", "en", "ko_2", "en_2", "ko_3", "en_3", "ko_4", "en_4")
+}
+SMALLEST_HALF = {"ko": 75, "en": 75, "ko_2": 60, "en_2": 28, "ko_3": 85, "en_3": 26, "ko_4": 69, "en_4": 29}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -36,6 +40,8 @@ def test_two_halves_without_a_row_in_both(name: str) -> None:
         ("en_2", 0.76, 0.80),
         ("ko_3", 0.82, 0.71),
         ("en_3", 0.79, 0.81),
+        ("ko_4", 0.74, 0.66),
+        ("en_4", 0.80, 0.76),
     ],
 )
 def test_the_grader_is_no_worse_than_documented(name: str, kappa: float, classes: float) -> None:
