@@ -171,7 +171,7 @@ def time_suite(
     mean_length = sum(answer.prompt_tokens for answer in answers) / len(answers) + new_tokens / 2
     report.add(
         "mixed lengths",
-        variants=variants,
+        models=" and ".join(("base", "tuned")[one] for one in variants),
         batch=rows,
         requests=len(requests),
         new_tokens=tokens,
