@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import psutil
 
@@ -27,23 +28,29 @@ def main() -> int:
     except OSError as error:
         print(f"The server could not be started: {error.strerror}: {sys.argv[1]}", file=sys.stderr)
         return 1
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
     status = server.wait()
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     print(f"The server ended with {how}.", file=sys.stderr, flush=True)
-    _end_session()  # what it left behind
+    _end_session(server)  # what it left behind
     return 0 if status == 0 else 1
 
 
-def _end_with_input() -> None:
+def _end_with_input(server: subprocess.Popen[bytes]) -> None:
     while os.read(sys.stdin.fileno(), 1024):  # not through sys.stdin, whose lock would break the end of this program
         pass
-    _end_session()
+    _end_session(server)
 
 
-def _end_session() -> None:
-    """End every other process of this session, which the run has opened for this program alone."""
-    others = [process for process in psutil.process_iter() if process.pid != os.getpid() and _is_here(process.pid)]
+def _end_session(server: subprocess.Popen[bytes]) -> None:
+    """End the server and every other process of this session, which the run has opened for this program alone.
+
+    The server is waited for through its own object only: psutil would take its exit status away from it.
+    """
+    ends = time.monotonic() + SECONDS_TO_END
+    spared = {os.getpid(), server.pid}
+    others = [process for process in psutil.process_iter() if process.pid not in spared and _is_here(process.pid)]
+    server.terminate()
     for process in others:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
@@ -51,6 +58,10 @@ def _end_session() -> None:
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+    try:
+        server.wait(max(0.0, ends - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        server.kill()
 
 
 def _is_here(number: int) -> bool:
