@@ -17,7 +17,7 @@ from harness.backends import Answer, PassTimes
 from harness.backends.hf import load_tokenizer
 from harness.backends.texts import Texts
 from harness.engine import EngineUnsuited, Request
-from harness.errors import HarnessError, NotAvailable
+from harness.errors import HarnessError, NotAvailable, reason_of
 from harness.orders import Partner, WorkOrder
 from harness.random_weights import weights_of
 from harness.records import LoadedModel
@@ -60,7 +60,7 @@ def load(order: WorkOrder) -> VllmEngine:
             **lora,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise NotAvailable(f"engine: vllm did not start: {str(error).strip().splitlines()[0]}") from error
+        raise NotAvailable(f"engine: vllm did not start: {reason_of(error)}") from error
     return VllmEngine(order, variants, llm, time.perf_counter() - started)
 
 

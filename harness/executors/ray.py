@@ -20,7 +20,7 @@ from typing import Any
 
 from harness.adapter_cache import CachedAdapter, lookup
 from harness.environment import describe_environment, read_gpus
-from harness.errors import HarnessError, JobFailed, NotAvailable, RunInterrupted
+from harness.errors import HarnessError, JobFailed, NotAvailable, RunInterrupted, reason_of
 from harness.executors.cluster_run import ClusterNode, ClusterRun, NodeLost, Placement, Task
 from harness.executors.desk import Desk
 from harness.executors.needs import gpus_of_plan, needs_of, wants_gpus
@@ -70,7 +70,7 @@ class RayExecutor:
             self.ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError) as error:
             self._open.close()
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = reason_of(error)
             raise NotAvailable(f"The Ray cluster could not be reached: {reason}", "See docs/scale.md.") from error
         self._open.callback(self.ray.shutdown)
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.errors import GatesFailed, StoreError
+from harness.errors import GatesFailed, StoreError, reason_of
 from harness.records import GateReport, GateResult, RunHeader
 from harness.store import write_atomically
 from harness.suite import Gate, Suite
@@ -40,7 +40,7 @@ def read_report(folder: Path) -> GateReport | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: the gates cannot be read: {str(error).splitlines()[0]}") from error
+        raise StoreError(f"{path}: the gates cannot be read: {reason_of(error)}") from error
 
 
 def require(results: tuple[GateResult, ...], where: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
-from harness.errors import StoreError
+from harness.errors import StoreError, reason_of
 from harness.records import Record
 from harness.store import JobFile, saving
 
@@ -29,7 +29,7 @@ def read_lines(path: Path, kind: type[RecordT]) -> list[RecordT]:
         try:
             records.append(kind.model_validate_json(line))
         except ValidationError as error:
-            raise StoreError(f"{path}:{number}: damaged record: {str(error).splitlines()[0]}") from error
+            raise StoreError(f"{path}:{number}: damaged record: {reason_of(error)}") from error
     return records
 
 

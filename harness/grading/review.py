@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from harness.errors import HarnessError, StoreError
+from harness.errors import HarnessError, StoreError, reason_of
 from harness.grading.passes import AnswerKey, key_of, lexicon, read_answers, read_grades
 from harness.grading.record_log import RecordLog
 from harness.records import Generation, Grade, ReviewItem, ReviewSample, Verdict
@@ -89,7 +89,7 @@ def stored_samples(folder: RunFolder) -> list[ReviewSample]:
         try:
             samples.append(ReviewSample.model_validate_json(path.read_bytes()))
         except (OSError, ValidationError) as error:
-            raise StoreError(f"{path}: the sample cannot be read: {str(error).splitlines()[0]}") from error
+            raise StoreError(f"{path}: the sample cannot be read: {reason_of(error)}") from error
     return samples
 
 
