@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from harness.errors import JobFailed
-from harness.orders import Failed, Message, WorkOrder, message_adapter
+from harness.orders import Failed, Finished, Message, WorkOrder, message_adapter
 from harness.records import GpuInfo
 from harness.suite import Model
 
@@ -68,12 +68,12 @@ def run_in_batches(order: WorkOrder, *, preload: bool, seconds: float) -> Genera
     process.start()
     sending.close()
     try:
-        last: Message | None = None
-        while batch := _receive(receiving, seconds):
-            last = batch[-1]
+        ended = False
+        while not ended and (batch := _receive(receiving, seconds)):
+            ended = isinstance(batch[-1], Failed | Finished)
             yield batch
-        process.join(SECONDS_TO_EXIT)
-        if process.exitcode != 0 and not isinstance(last, Failed):
+        process.join(SECONDS_TO_EXIT)  # no longer: a library's thread or child may keep it for ever
+        if not ended:
             raise JobFailed(
                 f"Job {order.job.id} ended without finishing ({_describe_exit(process.exitcode)}).",
                 f"Its output is in {order.log_file}. What was finished is kept; the same command goes on.",

@@ -202,8 +202,14 @@ class Training(Section):
 class Vllm(Section):
     """How vLLM is started."""
 
-    tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the weights.")
-    gpu_memory_share: float = Field(0.9, gt=0, le=1, description="Share of the GPU's memory that vLLM reserves.")
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs (on a CPU: processes) that share the weights.")
+    gpu_memory_share: float | None = Field(
+        None, gt=0, le=1, description="Share of the memory that vLLM reserves; default: 0.9 of a GPU's, 0.2 of a CPU's."
+    )
+
+    def share_of(self, device: Literal["cuda", "cpu"]) -> float:
+        """Return the share of the device's memory to reserve; on a CPU everything else lives in the same memory."""
+        return self.gpu_memory_share or (0.9 if device == "cuda" else 0.2)
 
 
 class Sampling(Section):

@@ -69,6 +69,21 @@ def test_what_a_job_prints_is_in_its_log_and_not_on_the_screen(
     assert (tmp_path / "log.txt").exists()
 
 
+def test_a_job_that_has_ended_is_not_waited_for_when_a_thread_keeps_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lingering = "import sys, threading, time\nif '--multiprocessing-fork' in sys.orig_argv:\n"
+    lingering += "    threading.Thread(target=time.sleep, args=(3600,)).start()\n"
+    (tmp_path / "sitecustomize.py").write_text(lingering, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr("harness.process.SECONDS_TO_EXIT", 2)
+    messages = run_in_process(scripted_order(tmp_path), preload=False)
+    next(messages)
+    child = _job_process()
+    assert isinstance(list(messages)[-1], Finished)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
 @pytest.mark.parametrize("preload", [False, True])
 def test_a_killed_job_is_reported_with_its_signal(tmp_path: Path, preload: bool) -> None:
     messages = run_in_process(long_order(tmp_path), preload=preload)

@@ -1,7 +1,7 @@
 """The vLLM engine: base and adapters in one `LLM`, adapters as LoRA requests.
 
-vLLM takes a fixed share of the GPU's memory at its start, whatever it needs: its memory is a reservation and says
-nothing about the model.
+vLLM takes a fixed share of the memory at its start, whatever it needs: its memory is a reservation and says nothing
+about the model. It runs on what it was built for, a CUDA GPU or a CPU.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
 from harness.backends import Answer, PassTimes
-from harness.backends.hf import load_tokenizer
+from harness.backends.hf import choose_device, load_tokenizer
 from harness.backends.texts import Texts
 from harness.engine import EngineUnsuited, Request
 from harness.errors import HarnessError, NotAvailable, reason_of
@@ -37,6 +38,7 @@ def load(order: WorkOrder) -> VllmEngine:
         raise EngineUnsuited(f"its weights are quantized ({order.model.quantization})")
     if any(one.model.adapter and one.model.adapter.mode == "merged" for one in variants):
         raise EngineUnsuited("an adapter is to be merged")
+    device = choose_device(order.model)
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     try:
         from vllm import LLM
@@ -55,7 +57,7 @@ def load(order: WorkOrder) -> VllmEngine:
             max_model_len=order.model.max_seq_length,
             seed=order.sampling.seed,
             tensor_parallel_size=order.sampling.vllm.tensor_parallel_size,
-            gpu_memory_utilization=order.sampling.vllm.gpu_memory_share,
+            gpu_memory_utilization=order.sampling.vllm.share_of(device),
             trust_remote_code=order.model.trust_remote_code,
             **lora,
         )
@@ -69,6 +71,8 @@ class VllmEngine:
 
     def __init__(self, order: WorkOrder, variants: Sequence[Partner], llm: Any, start_seconds: float) -> None:
         self.order, self.variants, self.llm, self.start_seconds = order, variants, llm, start_seconds
+        # A process waits for its children at its end, and vLLM's wait for orders; finalizers come before that.
+        Finalize(self, llm.llm_engine.engine_core.shutdown, exitpriority=1)
         tokenizer = load_tokenizer(order.model, order.model_place)
         self.config = llm.llm_engine.model_config.hf_config
         named = [self.config.eos_token_id, tokenizer.eos_token_id]
@@ -83,6 +87,7 @@ class VllmEngine:
         """Say what vLLM loaded. HarnessError for an adapter that changes nothing."""
         import torch
 
+        device = self.llm.llm_engine.vllm_config.device_config.device_type
         base = self._probe(None)
         described = []
         for number, variant in enumerate(self.variants):
@@ -103,7 +108,7 @@ class VllmEngine:
                     attention="vllm",
                     engine="vllm",
                     weights=weights_of(self.config),
-                    device=torch.cuda.get_device_name(),
+                    device=torch.cuda.get_device_name() if device == "cuda" else device,
                     demonstration=bool(getattr(self.config, "demonstration", False)),
                     adapter_hash=variant.adapter_hash,
                     adapter_mode="attached" if variant.adapter_place else None,

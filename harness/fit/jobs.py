@@ -141,8 +141,8 @@ class _Jobs:
         else:
             configuration = replace(configuration, batch_size=min(sampling.batch_size, len(self.loaded.prompts)))
         if sampling.engine == "vllm":
-            share = f"{sampling.vllm.gpu_memory_share:.0%}"
-            notes = (*notes, f"vllm reserves {share} of the GPU whatever it needs; this is what it must hold")
+            share = sampling.vllm.share_of("cuda")
+            notes = (*notes, f"vllm reserves {share:.0%} of the GPU whatever it needs; this is what it must hold")
         keys = {
             "batch": "sampling.batch_size",
             "new_tokens": "sampling.max_new_tokens",
