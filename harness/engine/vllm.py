@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.util import Finalize
@@ -26,6 +27,7 @@ from harness.suite import Sampling
 
 PROBE = "안녕하세요?"
 PROBE_LOGPROBS = 20
+LOGGED_ERROR = re.compile(r"\bERROR\b.*\] \w+(?:Error|Exception): (.+)")
 
 
 def load(order: WorkOrder) -> VllmEngine:
@@ -46,6 +48,8 @@ def load(order: WorkOrder) -> VllmEngine:
         raise NotAvailable(
             f"engine: vllm could not be imported ({error}).", "pip install 'korean-lora-harness[vllm]'"
         ) from error
+    log = Path(order.log_file)
+    logged_before = log.stat().st_size if log.is_file() else 0
     started = time.perf_counter()
     adapters = [one.adapter_place for one in variants if one.adapter_place]
     lora = {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": _rank_for(adapters)} if adapters else {}
@@ -62,7 +66,9 @@ def load(order: WorkOrder) -> VllmEngine:
             **lora,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise NotAvailable(f"engine: vllm did not start: {reason_of(error)}") from error
+        reason = _logged_error(log, logged_before) or reason_of(error)
+        hint = f"If memory is short, lower sampling.vllm.gpu_memory_share. vLLM's output is in {log}."
+        raise NotAvailable(f"engine: vllm did not start: {reason}", hint) from error
     return VllmEngine(order, variants, llm, time.perf_counter() - started)
 
 
@@ -225,6 +231,16 @@ def _rank_for(adapters: Sequence[str]) -> int:
     configs = [json.loads((Path(place) / "adapter_config.json").read_text(encoding="utf-8")) for place in adapters]
     needed: int = max(config["r"] for config in configs)
     return next((rank for rank in ranks if rank >= needed), needed)
+
+
+def _logged_error(log: Path, start: int) -> str | None:
+    """Return the first error in the job's log after byte `start`.
+
+    What vLLM raises when one of its processes fails only points to what that process wrote there.
+    """
+    text = log.read_bytes()[start:].decode(errors="replace") if log.is_file() else ""
+    found = LOGGED_ERROR.search(text)
+    return found[1] if found else None
 
 
 def _parameter_count(folder: Path) -> int:

@@ -22,8 +22,9 @@ from harness.suite import Server
 KEEPER = Path(__file__).with_name("keeper.py")
 SECONDS_BETWEEN_CHECKS = 0.2
 SECONDS_TO_STOP = 20
-SECONDS_TO_NOTICE = 3
-"""After the server's end its keeper, which clears up behind it, is gone within these."""
+SECONDS_TO_ANSWER = 3
+SECONDS_TO_CLEAR_UP = 12
+"""After the server's end its keeper, which ends what the server left behind, is gone within these."""
 LAST_LINES = 4
 LONGEST_LINE = 300
 
@@ -84,7 +85,7 @@ class ChildServer:
         if self._keeper.poll() is None and self._is_healthy():
             return False
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._keeper.wait(SECONDS_TO_NOTICE)
+            self._keeper.wait(SECONDS_TO_CLEAR_UP)
         return self._keeper.poll() is not None
 
     def stop(self) -> None:
@@ -110,6 +111,6 @@ class ChildServer:
 
     def _is_healthy(self) -> bool:
         try:
-            return httpx.get(self._health, timeout=SECONDS_TO_NOTICE, trust_env=False).is_success
+            return httpx.get(self._health, timeout=SECONDS_TO_ANSWER, trust_env=False).is_success
         except httpx.HTTPError:
             return False

@@ -31,8 +31,8 @@ def main() -> int:
     threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
     status = server.wait()
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    _end_session(server)  # what it left behind, which may write to the log as it goes
     print(f"The server ended with {how}.", file=sys.stderr, flush=True)
-    _end_session(server)  # what it left behind
     return 0 if status == 0 else 1
 
 

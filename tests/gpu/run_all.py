@@ -46,7 +46,7 @@ PYTHON = sys.executable
 STEPS: tuple[Step, ...] = (
     Step(
         "tests",
-        (PYTHON, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", "-m", "gpu", "-q", "-rsf")
+        (PYTHON, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", "-m", "gpu or vllm", "-q", "-rsf")
         + ("--junitxml={out}/tests.xml",),
         180,
         ("pytest", "torch"),
