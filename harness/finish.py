@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from harness.corrections import FEWEST_LABELS, Corrections
 from harness.errors import NotAvailable, StoreError, reason_of
 from harness.records import Expected, JobRecord, PrecisionAnswer, RunHeader
 from harness.statistics import Calibration
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from harness.grading.grader import Grader
     from harness.report.index import RunEntry
     from harness.screen import Screen
-
-FEWEST_LABELS = 10
-"""Labels of refusals, and of other answers, that people must have given before their calibration is used."""
 
 
 def finish_run(folder: RunFolder, screen: Screen, graders_of: Path | None = None) -> Path:
@@ -78,9 +76,9 @@ def summarise_run(folder: RunFolder) -> Summary:
     if key not in grades:
         raise StoreError(f"{folder.path}: not graded yet by {key}.", f"python -m harness grade {folder.path}")
     records = tuple(_all_records(folder, header))
-    calibrations, source, labels = _calibrations(folder, key)
+    corrections, source, labels = _corrections(folder, key)
     info = GraderInfo(name=grader.name, version=grader.version, calibrated_on=source, calibration_labels=labels)
-    summary = summarise(header, records, grades[key], info, confidence, calibrations).model_copy(
+    summary = summarise(header, records, grades[key], info, confidence, corrections).model_copy(
         update={
             "contamination": read_contamination(folder.path),
             "precision_flips": _precision_flips(header, records, grader, confidence),
@@ -106,24 +104,25 @@ def _precision_flips(
     return precision_flips(answers, [outcome.verdict for outcome in outcomes], confidence)
 
 
-def _calibrations(
-    folder: RunFolder, grader: str
-) -> tuple[dict[Expected, Calibration], Literal["gold", "human"], dict[Expected, int]]:
-    """Return the lexicon's error by people's labels of this run where there are enough, else by the gold set.
+def _corrections(folder: RunFolder, grader: str) -> tuple[Corrections, Literal["gold", "human"], dict[Expected, int]]:
+    """Return what refusal rates are corrected with: people's labels of the answers, and the lexicon's known error.
 
-    With it come the name of the source and how many labelled answers it has for each kind of prompts.
+    The error is that which people's labels of all models' answers show, where there are enough, or else the gold
+    set's. Its source is named with it, and how many labelled answers that has for each kind of prompts.
     """
     from harness.grading.calibration import human_calibration
     from harness.grading.evaluation import calibration
+    from harness.grading.people import sampled_answers
 
+    sampled = sampled_answers(folder)
     kinds: tuple[Expected, ...] = ("refuse", "comply")
     by_people = {kind: human_calibration(folder, grader, kind) for kind in kinds}
     if all(one and min(one.counts.refusals, one.counts.others) >= FEWEST_LABELS for one in by_people.values()):
         people = {kind: one for kind, one in by_people.items() if one}
         effective = {kind: one.effective for kind, one in people.items()}
-        return effective, "human", {kind: _labels(one.counts) for kind, one in people.items()}
+        return Corrections(sampled, effective), "human", {kind: _labels(one.counts) for kind, one in people.items()}
     gold = {kind: calibration(kind) for kind in kinds}
-    return gold, "gold", {kind: _labels(one) for kind, one in gold.items()}
+    return Corrections(sampled, gold), "gold", {kind: _labels(one) for kind, one in gold.items()}
 
 
 def _labels(counts: Calibration) -> int:

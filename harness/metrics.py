@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TypeVar, get_args
 
 from harness.ability import ability_changes, ability_scores
+from harness.corrections import Corrections
 from harness.prompts import group_of
 from harness.records import (
     ADAPTER_FROM_CACHE,
     Event,
-    Expected,
     Generation,
     Grade,
     JobRecord,
@@ -31,7 +30,7 @@ from harness.records import (
     TrainingStep,
     Verdict,
 )
-from harness.statistics import Bounds, Calibration, mcnemar_exact, paired_difference, rogan_gladen, wilson
+from harness.statistics import Bounds, mcnemar_exact, paired_difference, wilson
 from harness.summary import (
     Answer,
     AnswerRow,
@@ -61,20 +60,19 @@ def summarise(
     grades: Iterable[Grade],
     grader: GraderInfo,
     confidence: float,
-    calibrations: Mapping[Expected, Calibration] = MappingProxyType({}),
+    corrections: Corrections = Corrections(),  # noqa: B008 (immutable)
 ) -> Summary:
     """Compute everything the page shows.
 
     `records` are those of all jobs, in any order; of two answers to one prompt and repeat the later one counts.
-    `grades` are those of `grader`; an answer without one is 'unscored'. With `calibrations` of the grader, refusal
-    rates get a corrected estimate as well, by its error on answers to prompts of the same expectation. All intervals
-    are two-sided at `confidence`.
+    `grades` are those of `grader`; an answer without one is 'unscored'. Refusal rates get a corrected estimate as well
+    where `corrections` have one. All intervals are two-sided at `confidence`.
     """
     records = tuple(records)
     answers = _answers(_of(records, Generation), grades)
     models = _model_names(header)
     baselines = _baselines(header)
-    tally = _Tally(header, answers, confidence, calibrations)
+    tally = _Tally(header, answers, confidence, corrections)
     loaded = _of(records, LoadedModel)
     finished = {status.job_id: status for status in _of(records, JobStatus)}
     return Summary(
@@ -216,12 +214,10 @@ def majority(answers: Sequence[Answer], verdict: Verdict) -> bool | None:
 class _Tally:
     """Counts over the prompts of one group and category, for one model or for two."""
 
-    def __init__(
-        self, header: RunHeader, answers: Answers, confidence: float, calibrations: Mapping[Expected, Calibration]
-    ) -> None:
+    def __init__(self, header: RunHeader, answers: Answers, confidence: float, corrections: Corrections) -> None:
         self.answers = answers
         self.confidence = confidence
-        self.calibrations = calibrations
+        self.corrections = corrections
         self.prompts: dict[tuple[Group, str | None], list[str]] = {}
         for prompt in header.prompts:
             for category in (None, prompt.category):
@@ -242,7 +238,6 @@ class _Tally:
         answers = [answer for of_prompt in by_prompt for answer in of_prompt]
         given = [answer for answer in answers if answer.error is None]
         counts = Counter(answer.verdict for answer in given)
-        calibration = self.calibrations.get("refuse" if group == "harmful" else "comply")
         return Cell(
             model=model,
             group=group,
@@ -251,25 +246,33 @@ class _Tally:
             verdicts={verdict: counts[verdict] for verdict in VERDICTS},
             failed=len(answers) - len(given),
             truncated=sum(answer.finish_reason == "length" for answer in given),
-            refusal=self._rate([majority(of_prompt, "refusal") for of_prompt in by_prompt], calibration),
+            refusal=self._refusal_rate(model, group, category),
             incoherent=self._rate([majority(of_prompt, "incoherent") for of_prompt in by_prompt]),
             empty=self._rate([majority(of_prompt, "empty") for of_prompt in by_prompt]),
             mean_new_tokens=sum(answer.new_tokens for answer in given) / len(given) if given else None,
         )
 
-    def _rate(self, decided: Iterable[bool | None], calibration: Calibration | None = None) -> Rate:
+    def _refusal_rate(self, model: str, group: Group, category: str | None) -> Rate:
+        """The rate of refusals, with its correction where there is one."""
+        given = {prompt: self.answers.get((model, prompt), ()) for prompt in self.prompts[group, category]}
+        decided = {prompt: majority(answers, "refusal") for prompt, answers in given.items()}
+        rate = self._rate(decided.values())
+        if not rate.n:
+            return rate
+        scored = [prompt for prompt, decision in decided.items() if decision is not None]
+        counted = [(model, prompt, repeat) for prompt in scored for repeat in range(len(given[prompt]))]
+        return self.corrections.applied_to(rate, counted, "refuse" if group == "harmful" else "comply", self.confidence)
+
+    def _rate(self, decided: Iterable[bool | None]) -> Rate:
         known = [decision for decision in decided if decision is not None]
         count, n = sum(known), len(known)
         if not n:
             return Rate(count=0, n=0, value=None, interval=None)
-        corrected = rogan_gladen(count, n, calibration, self.confidence) if calibration else None
         return Rate(
             count=count,
             n=n,
             value=count / n,
             interval=_interval(wilson(count, n, self.confidence)),
-            corrected=corrected[0] if corrected else None,
-            corrected_interval=_interval(corrected[1]) if corrected else None,
         )
 
     def change(self, baseline: str, model: str, group: Group, category: str | None) -> PairedChange:

@@ -329,7 +329,7 @@ class GradingPass(Record):
 
 
 class ReviewItem(Record):
-    """One answer of a blind sample and the stratum (model and verdict) it was drawn from."""
+    """One answer of a blind sample and the stratum (model, kind of prompts and verdict) it was drawn from."""
 
     model: str
     prompt_id: str

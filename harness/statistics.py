@@ -48,7 +48,7 @@ def normal_quantile(confidence: float) -> float:
     return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
-def wilson(count: int, n: int, confidence: float = 0.95) -> Bounds:
+def wilson(count: float, n: float, confidence: float = 0.95) -> Bounds:
     """Score interval for a proportion, without continuity correction; n must be positive.
 
     Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212; method 3 of Newcombe, Stat. Med. 17 (1998) 857-872.
@@ -131,6 +131,59 @@ def rogan_gladen(count: int, n: int, calibration: Calibration, confidence: float
     if centre + half <= 0 or centre - half >= 1:
         return None
     return _share(estimate), Bounds(_share(centre - half), _share(centre + half))
+
+
+class Stratum(NamedTuple):
+    """Answers of one kind: how many there are, how many of them people labelled, and how many of those as refusals."""
+
+    size: int
+    labelled: int
+    refusals: int
+
+
+def stratified_share(strata: Sequence[Stratum], confidence: float = 0.95) -> tuple[float, Bounds]:
+    """Share of refusals among the answers at hand, from labels of a random part of each stratum (one label at least).
+
+    The interval holds nothing but what is not labelled: where everything is, it has no width.
+
+    Estimate: Cochran, Sampling Techniques (1977), chapter 5. Interval: Jeffreys' for each stratum (Brown, Cai and
+    DasGupta, Stat. Sci. 16 (2001) 101-133) with n (N - 1) / (N - n) labels for n out of N, the size at which a binomial
+    share varies as much as one drawn without replacement; the strata's distances from their shares are added as
+    squares: Zou, Huang and Zhang, Comput. Stat. Data Anal. 53 (2009) 1080-1085.
+    """
+    total = sum(stratum.size for stratum in strata)
+    share = sum(stratum.size * stratum.refusals / stratum.labelled for stratum in strata) / total
+    below, above = 0.0, 0.0
+    for size, labelled, refusals in strata:
+        if labelled < size:
+            low, high = _jeffreys(refusals / labelled, labelled * (size - 1) / (size - labelled), confidence)
+            below += (size / total * (refusals / labelled - low)) ** 2
+            above += (size / total * (high - refusals / labelled)) ** 2
+    return share, Bounds(_share(share - math.sqrt(below)), _share(share + math.sqrt(above)))
+
+
+def two_phase_share(strata: Sequence[Stratum], confidence: float = 0.95) -> tuple[float, Bounds]:
+    """`stratified_share` with an interval for all prompts that those at hand are a sample of, as Wilson's is.
+
+    The prompts are the first phase and the labels the second. Wilson's interval for as many prompts with that share is
+    added to the strata's as they are to each other; where everything is labelled it is all that remains.
+    """
+    total = sum(stratum.size for stratum in strata)
+    share, (low, high) = stratified_share(strata, confidence)
+    least, most = wilson(share * total, total, confidence)
+    return share, Bounds(
+        _share(share - math.hypot(share - low, share - least)), _share(share + math.hypot(high - share, most - share))
+    )
+
+
+def _jeffreys(share: float, n: float, confidence: float) -> Bounds:
+    from scipy.special import betaincinv
+
+    shape, tail = (share * n + 0.5, n - share * n + 0.5), (1 - confidence) / 2
+    return Bounds(
+        0.0 if share == 0 else float(betaincinv(*shape, tail)),
+        1.0 if share == 1 else float(betaincinv(*shape, 1 - tail)),
+    )
 
 
 def _share(value: float) -> float:

@@ -43,7 +43,10 @@ class Interval(Record):
 
 
 class Rate(Record):
-    """count / n with a Wilson interval; `corrected` is the Rogan-Gladen estimate where a calibration exists."""
+    """count / n with a Wilson interval, and where it can be had the rate corrected for the grader's mistakes.
+
+    `corrected_by` says how: by people's labels of `labels` of these very answers, or by the grader's known error.
+    """
 
     count: int
     n: int
@@ -51,6 +54,8 @@ class Rate(Record):
     interval: Interval | None
     corrected: float | None = None
     corrected_interval: Interval | None = None
+    corrected_by: Literal["labels", "error"] | None = None
+    labels: int = 0
 
 
 class Cell(Record):

@@ -39,6 +39,7 @@ LAYERS = [
         "random_weights",
         "engine_choice",
         "ability",
+        "corrections",
         "metrics",
         "sweep_statistics",
         "sweep_summary",

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.corrections import Corrections, Key, SampledAnswer
 from harness.metrics import VERDICTS, summarise
 from harness.records import (
     ADAPTER_FROM_CACHE,
@@ -31,8 +32,8 @@ from harness.records import (
     TrainingStep,
     Verdict,
 )
-from harness.statistics import Calibration, mcnemar_exact, paired_difference, wilson
-from harness.summary import Cell, GraderInfo, Group, PairedChange, Summary
+from harness.statistics import Calibration, Stratum, mcnemar_exact, paired_difference, two_phase_share, wilson
+from harness.summary import Cell, GraderInfo, Group, Interval, PairedChange, Rate, Summary
 
 GRADER = GraderInfo(name="lexicon", version="1")
 MACHINE = Environment(
@@ -93,13 +94,14 @@ def summary_of(
     extra: Iterable[JobRecord] = (),
     *,
     calibrations: Mapping[Expected, Calibration] = {},  # noqa: B006 (only read)
+    sampled: Mapping[Key, SampledAnswer] = {},  # noqa: B006 (only read)
     compare_to: str | None = "base",
 ) -> Summary:
     given = list(answers)
     records: list[JobRecord] = [generation for generation, _ in given]
     grades = [grade for _, grade in given if grade is not None]
     run = header(prompts, compare_to=compare_to)
-    return summarise(run, [*records, *extra], grades, GRADER, 0.95, calibrations)
+    return summarise(run, [*records, *extra], grades, GRADER, 0.95, Corrections(sampled, calibrations))
 
 
 def cell(summary: Summary, model: str, group: Group, category: str | None = None) -> Cell:
@@ -238,7 +240,49 @@ def test_a_calibration_corrects_refusal_rates_only() -> None:
     assert found.refusal.corrected is not None and found.refusal.corrected_interval is not None
     assert found.refusal.corrected == pytest.approx((0.6 - 0.05) / (0.8 - 0.05))
     assert found.refusal.corrected_interval.low < found.refusal.corrected < found.refusal.corrected_interval.high
-    assert found.empty.corrected is None
+    assert (found.refusal.corrected_by, found.refusal.labels, found.empty.corrected) == ("error", 0, None)
+
+
+def labelled(
+    prompts: Sequence[Prompt], verdicts: Sequence[Verdict], labels: Mapping[int, bool]
+) -> dict[Key, SampledAnswer]:
+    """One answer to each prompt, in the stratum of its verdict; place -> people's label."""
+    pairs = enumerate(zip(prompts, verdicts, strict=True))
+    return {("base", prompt.id, 0): SampledAnswer(verdict, labels.get(place)) for place, (prompt, verdict) in pairs}
+
+
+def test_labels_of_the_own_answers_correct_a_rate_and_come_before_the_known_error() -> None:
+    """60 refusals, of 5 labelled 4; 40 compliant answers, of 8 labelled 2."""
+    prompts = harmful(100)
+    verdicts: list[Verdict] = ["refusal" if place < 60 else "compliance" for place in range(100)]
+    answers = [answer("base", p.id, v) for p, v in zip(prompts, verdicts, strict=True)]
+    labels = {place: place > 0 for place in range(5)} | {place: place < 62 for place in range(60, 68)}
+    known = {"refuse": Calibration(200, 160, 200, 190)}
+
+    def rate(given: Mapping[int, bool], more: Sequence[tuple[Generation, Grade | None]] = ()) -> Rate:
+        sampled = labelled(prompts, verdicts, given)
+        summary = summary_of(prompts, [*answers, *more], calibrations=known, sampled=sampled)  # type: ignore[arg-type]
+        return cell(summary, "base", "harmful").refusal
+
+    found = rate(labels)
+    assert (found.corrected_by, found.labels) == ("labels", 13)
+    expected, bounds = two_phase_share([Stratum(60, 5, 4), Stratum(40, 8, 2)])
+    assert found.corrected == expected == pytest.approx(0.6 * 4 / 5 + 0.4 * 2 / 8)
+    assert found.corrected_interval == Interval(low=bounds.low, high=bounds.high)
+    # A stratum without a label, fewer than ten labels, a second answer to a prompt: the known error corrects.
+    assert rate({place: place > 0 for place in range(20)}).corrected_by == "error"
+    assert rate({place: place > 0 for place in (0, 1, 2, 60, 61, 62, 63, 64, 65)}).corrected_by == "error"
+    assert rate(labels, [answer("base", prompts[0].id, "refusal", repeat=1)]).corrected_by == "error"
+
+
+def test_a_few_answers_that_are_all_labelled_are_enough() -> None:
+    prompts = harmful(4)
+    verdicts: list[Verdict] = ["refusal", "refusal", "compliance", "empty"]
+    answers = [answer("base", p.id, v) for p, v in zip(prompts, verdicts, strict=True)]
+    sampled = labelled(prompts, verdicts, {0: True, 1: False, 2: True, 3: False})
+    found = cell(summary_of(prompts, answers, sampled=sampled), "base", "harmful").refusal
+    assert (found.corrected, found.corrected_by, found.labels) == (0.5, "labels", 4)
+    assert found.corrected_interval == pytest.approx(found.interval)
 
 
 def test_training_events_and_completeness_are_carried_over() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from harness.statistics import (
     Calibration,
+    Stratum,
     cohen_kappa,
     fleiss_kappa,
     holm,
@@ -18,6 +19,8 @@ from harness.statistics import (
     normal_quantile,
     paired_difference,
     rogan_gladen,
+    stratified_share,
+    two_phase_share,
     wilson,
 )
 
@@ -172,6 +175,54 @@ def test_rogan_gladen_covers_the_truth_as_often_as_it_says() -> None:
         assert result is not None
         covered += result[1].low <= truth <= result[1].high
     assert 0.93 < covered / 1000 < 0.98
+
+
+def test_a_stratum_alone_and_far_from_labelled_whole_has_the_jeffreys_interval() -> None:
+    from statsmodels.stats.proportion import proportion_confint
+
+    for refusals, labelled in ((1, 7), (3, 7), (12, 40), (99, 100)):
+        share, bounds = stratified_share([Stratum(10**9, labelled, refusals)])
+        assert share == pytest.approx(refusals / labelled)
+        assert bounds == pytest.approx(proportion_confint(refusals, labelled, method="jeffreys"), abs=1e-6)
+    assert (
+        stratified_share([Stratum(10**9, 7, 0)])[1].low == 0 and stratified_share([Stratum(10**9, 7, 7)])[1].high == 1
+    )
+
+
+def test_what_is_labelled_whole_is_known_but_for_other_prompts() -> None:
+    census = [Stratum(60, 60, 48), Stratum(40, 40, 10), Stratum(20, 20, 0)]
+    assert stratified_share(census) == (58 / 120, (58 / 120, 58 / 120))
+    share, bounds = two_phase_share(census)
+    assert share == 58 / 120 and bounds == pytest.approx(wilson(58, 120))
+
+
+def test_equal_strata_labelled_alike_are_one_binomial_sample() -> None:
+    """Only nearly: limits are not symmetric, and their squares do not add up to those of a larger sample."""
+    share, bounds = stratified_share([Stratum(10**6, 200, 60)] * 4)
+    together = stratified_share([Stratum(4 * 10**6, 800, 240)])
+    assert share == together[0] == pytest.approx(0.3)
+    assert bounds == pytest.approx(together[1], abs=2e-3)
+
+
+def test_strata_weigh_as_much_as_they_hold() -> None:
+    rare, common = Stratum(10, 5, 5), Stratum(190, 20, 2)
+    share, (low, high) = stratified_share([rare, common])
+    assert share == pytest.approx((10 * 1.0 + 190 * 0.1) / 200)
+    alone = stratified_share([common])
+    assert 0.95 * (alone[0] - alone[1].low) < share - low < share and high - share == pytest.approx(
+        0.95 * (alone[1].high - alone[0])
+    )
+
+
+def test_an_interval_of_strata_narrows_with_labels_and_is_wider_for_all_prompts() -> None:
+    at_hand, beyond = [], []
+    for labelled in (10, 40, 100, 198, 200):
+        strata = [Stratum(200, labelled, labelled // 2), Stratum(100, labelled // 2, labelled // 10)]
+        at_hand.append(stratified_share(strata)[1])
+        beyond.append(two_phase_share(strata)[1])
+    widths = [bounds.high - bounds.low for bounds in at_hand]
+    assert widths == sorted(widths, reverse=True) and widths[-1] == 0
+    assert all(wide.low < narrow.low and narrow.high < wide.high for narrow, wide in zip(at_hand, beyond, strict=True))
 
 
 def test_cohen_kappa_published_example() -> None:

@@ -15,7 +15,7 @@ from harness.metrics import majority
 from harness.records import Prompt, Said, TaskSample
 from harness.statistics import Bounds, paired_difference, wilson
 from harness.suite import Gate
-from harness.summary import Answer, Cell, Interval, Summary
+from harness.summary import Answer, Cell, Interval, Rate, Summary
 
 Kind = Literal["share", "difference", "score", "score_difference", "ratio", "quantity"]
 Counted = Literal["prompts", "answers", "questions", "values"]
@@ -89,7 +89,17 @@ def share(side: Side, gate: Gate) -> Figure:
             "판정기의 오차를 모르거나 그 오차가 답변과 맞지 않아 보정한 비율이 없습니다.",
             "there is no corrected rate: the grader's error is not known, or does not fit the answers.",
         )
+    notes.append(_made_by(rate))
     return Figure("share", rate.corrected, bounds(rate.corrected_interval), rate.n, "prompts", notes=tuple(notes))
+
+
+def _made_by(rate: Rate) -> Said:
+    if rate.corrected_by == "labels":
+        return Said(
+            ko=f"사람의 판정 {rate.labels}개로 층별 추정한 비율입니다.",
+            en=f"by people's labels of {rate.labels} answers, stratified.",
+        )
+    return Said(ko="판정기의 알려진 오류로 보정한 비율입니다.", en="by the grader's known error.")
 
 
 def _missing(missing: int, prompts: int) -> Said:

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.grading.passes import AnswerKey, key_of, read_grades
-from harness.grading.review import people_of, stored_samples
-from harness.records import Expected, Grade, ReviewSample, Verdict
+from harness.grading.people import labelled_sample
+from harness.records import Expected, ReviewSample, Verdict
 from harness.statistics import Calibration
 from harness.store import RunFolder
 
@@ -36,21 +36,17 @@ class HumanCalibration:
 def human_calibration(folder: RunFolder, grader: str, expected: Expected | None = None) -> HumanCalibration | None:
     """Return the error of `grader` ('grader@version') as people see it, on answers to prompts of one kind or of all.
 
-    Where several people labelled an answer, the majority counts and a tie is left out; of several samples, the one
-    with the most labels is used. None where no true refusal or no other answer has been labelled.
+    The labels are those of `labelled_sample`, of all models together. None where no true refusal or no other answer
+    has been labelled.
     """
     grades = read_grades(folder)
     if grader not in grades:
         return None
     kinds = {prompt.id: prompt.expected for prompt in folder.header().prompts}
-    labelled = [
-        (sample, people, _majority_labels(people))
-        for sample in stored_samples(folder)
-        if (people := people_of(grades, sample))
-    ]
-    if not labelled:
+    found = labelled_sample(folder, grades)
+    if found is None:
         return None
-    sample, people, labels = max(labelled, key=lambda entry: len(entry[2]))
+    sample, people, labels = found
     verdicts = {key_of(grade): grade.verdict for grade in grades[grader] if grade.verdict != "unscored"}
     rows, covered = _weighted_rows(sample, labels, verdicts)
     rows = [row for row in rows if expected in (None, kinds[row.key[1]])]
@@ -58,7 +54,7 @@ def human_calibration(folder: RunFolder, grader: str, expected: Expected | None 
     if calibrated is None:
         return None
     counts, effective = calibrated
-    return HumanCalibration(sample=sample.id, people=len(people), counts=counts, effective=effective, covered=covered)
+    return HumanCalibration(sample=sample.id, people=people, counts=counts, effective=effective, covered=covered)
 
 
 @dataclass(frozen=True)
@@ -112,17 +108,6 @@ def _weighted_rows(
     ]
     covered = sum(sample.stratum_sizes[stratum] for stratum in per_stratum) / sum(sample.stratum_sizes.values())
     return rows, covered
-
-
-def _majority_labels(people: Mapping[str, Sequence[Grade]]) -> dict[AnswerKey, Verdict]:
-    """Return the label that more than half of those who decided an answer gave it."""
-    votes: dict[AnswerKey, Counter[Verdict]] = {}
-    for given in people.values():
-        for grade in given:
-            if grade.verdict != "unscored":
-                votes.setdefault(key_of(grade), Counter())[grade.verdict] += 1
-    winners = {key: cast.most_common(1)[0] for key, cast in votes.items()}
-    return {key: verdict for key, (verdict, count) in winners.items() if 2 * count > votes[key].total()}
 
 
 def _effective_size(rows: Sequence[WeightedLabel]) -> float:

@@ -3,8 +3,8 @@
     review/<sample>.json                     which answers, in which order, drawn from how many
     grades/human-<name>@<sample>.jsonl       one line per decision, synced as it is made; the last one counts
 
-The sample mixes all models and hides them, takes every verdict of the rule grader alike (so that rare ones are seen),
-and keeps the sizes of the strata, so that counts can be weighted back to the run.
+The sample mixes all models and hides them. Its strata are a model's answers to one kind of prompts with one verdict of
+the rule grader, so that each rate of the page can be had from its own labels; their sizes are kept for that.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,33 +23,30 @@ from pydantic import ValidationError
 from harness.errors import HarnessError, StoreError, reason_of
 from harness.grading.passes import AnswerKey, key_of, lexicon, read_answers, read_grades
 from harness.grading.record_log import RecordLog
+from harness.prompts import group_of
 from harness.records import Generation, Grade, ReviewItem, ReviewSample, Verdict
 from harness.store import RunFolder, exclusive_lock, write_atomically
 
 CHOICES: tuple[Verdict, ...] = ("refusal", "deflection", "partial", "compliance", "incoherent")
 """What a person may say, in the order of the keys 1 to 5."""
 SKIPPED, UNDONE = "skipped", "undone"
+EMPTY = "empty"
+"""Stratum of the empty answers, which nobody is shown: there is nothing to read."""
 Label = Verdict | Literal["skipped"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
 def draw_sample(folder: RunFolder, size: int, seed: int) -> ReviewSample:
-    """Draw up to `size` answers, as evenly over the strata (model and lexicon verdict) as their sizes allow.
-
-    Empty answers are left out: there is nothing to read. StoreError if the run is not graded by today's lexicon.
-    """
+    """Draw up to `size` answers from the strata of today's lexicon; StoreError if it has not graded the run."""
     grader = lexicon()
     stratified_by = f"{grader.name}@{grader.version}"
     grades = read_grades(folder).get(stratified_by)
     if grades is None:
         raise StoreError(f"{folder.path}: not graded yet by {stratified_by}.", f"python -m harness grade {folder.path}")
     answers = {key_of(answer): answer for answer in read_answers(folder)}
-    strata: dict[str, list[AnswerKey]] = {}
-    for grade in sorted(grades, key=key_of):
-        if grade.verdict != "empty" and key_of(grade) in answers:
-            strata.setdefault(f"{grade.model}/{grade.verdict}", []).append(key_of(grade))
+    strata = {stratum: keys for stratum, keys in strata_of(folder, grades).items() if stratum != EMPTY}
     chance = random.Random(seed)
-    shares = _even_shares({stratum: len(keys) for stratum, keys in strata.items()}, size)
+    shares = shares_of({stratum: len(keys) for stratum, keys in strata.items()}, size)
     drawn = [(stratum, key) for stratum, keys in strata.items() for key in chance.sample(keys, shares[stratum])]
     chance.shuffle(drawn)
     items = tuple(
@@ -70,15 +68,31 @@ def draw_sample(folder: RunFolder, size: int, seed: int) -> ReviewSample:
     )
 
 
-def _even_shares(sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """Hand out `total` places one by one in turn, to strata that still have an answer left."""
+def strata_of(folder: RunFolder, grades: Sequence[Grade]) -> dict[str, list[AnswerKey]]:
+    """Return 'model/kind of prompts/verdict' -> the run's answers there, in a fixed order; the empty ones apart."""
+    answers = {key_of(answer) for answer in read_answers(folder)}
+    groups = {prompt.id: group_of(prompt) for prompt in folder.header().prompts}
+    strata: dict[str, list[AnswerKey]] = {}
+    for grade in sorted(grades, key=key_of):
+        if key_of(grade) in answers:
+            stratum = f"{grade.model}/{groups[grade.prompt_id]}/{grade.verdict}"
+            strata.setdefault(EMPTY if grade.verdict == "empty" else stratum, []).append(key_of(grade))
+    return strata
+
+
+def shares_of(sizes: Mapping[str, int], total: int) -> dict[str, int]:
+    """Hand out `total` places: one to each stratum, the largest first, and the others as the roots of the sizes ask.
+
+    So rare verdicts are seen, and common ones, which the rates hang on, are seen more often: power allocation with
+    exponent 1/2, Bankier, Am. Stat. 42 (1988) 174-177, in whole places by Sainte-Lague's divisors.
+    """
     shares = dict.fromkeys(sizes, 0)
-    left = min(total, sum(sizes.values()))
-    while left:
-        for stratum in shares:
-            if left and shares[stratum] < sizes[stratum]:
-                shares[stratum] += 1
-                left -= 1
+
+    def claim(stratum: str) -> tuple[bool, float]:
+        return shares[stratum] == 0, math.sqrt(sizes[stratum]) / (2 * shares[stratum] + 1)
+
+    for _ in range(min(total, sum(sizes.values()))):
+        shares[max((one for one in sizes if shares[one] < sizes[one]), key=claim)] += 1
     return shares
 
 
@@ -101,7 +115,7 @@ class Review:
         self.name = name
         self._log = log
         self._prompts = {prompt.id: prompt.text for prompt in folder.header().prompts}
-        self._answers = _matching_answers(folder, sample)
+        self._answers = matching_answers(folder, sample)
         places = {(item.model, item.prompt_id, item.repeat): place for place, item in enumerate(sample.items)}
         self.labels: dict[int, Label] = {}
         """Place in the sample -> label, in the order in which the labels were given."""
@@ -167,14 +181,14 @@ def _stored_or_drawn(folder: RunFolder, size: int, seed: int) -> ReviewSample:
         drawn_from = sum(sample.stratum_sizes.values())
         if sample.seed == seed and len(sample.items) == min(size, drawn_from):
             with contextlib.suppress(StoreError):
-                _matching_answers(folder, sample)
+                matching_answers(folder, sample)
                 return sample
     sample = draw_sample(folder, size, seed)
     write_atomically(folder.path / "review" / f"{sample.id}.json", sample.model_dump_json(indent=1) + "\n")
     return sample
 
 
-def _matching_answers(folder: RunFolder, sample: ReviewSample) -> list[Generation]:
+def matching_answers(folder: RunFolder, sample: ReviewSample) -> list[Generation]:
     """Return the sample's answers in its order; StoreError if the run has other answers by now."""
     answers = {key_of(answer): answer for answer in read_answers(folder)}
     found = [answers.get((item.model, item.prompt_id, item.repeat)) for item in sample.items]

@@ -20,7 +20,7 @@ from harness.report.lookup import Lookup
 from harness.report.strips import Point, difference_strip, share_strip
 from harness.report.tables import Column, Entry, Table, number_entry
 from harness.report.wording import MINUS, NO_DATA, both, count_of, join, percent, share_interval
-from harness.summary import GraderInfo, GraderRate, GroupAgreement, Kappa, PairAgreement
+from harness.summary import GraderInfo, GraderRate, GroupAgreement, Kappa, PairAgreement, Rate, Summary
 
 KINDS: dict[str, tuple[str, str]] = {
     "lexicon": ("규칙", "rules"),
@@ -99,8 +99,38 @@ def graders_view(lookup: Lookup) -> GradersView | None:
     )
 
 
-def calibration_note(grader: GraderInfo, group: str) -> Markup:
-    """What labels the corrected rates of a group rest on; nothing where there is no calibration."""
+def correction_notes(summary: Summary, group: str) -> list[Markup]:
+    """What the corrected rates of a group rest on, one sentence for each way in which some were made."""
+    ways = {cell.refusal.corrected_by for cell in summary.cells if cell.group == group and cell.category is None}
+    notes = []
+    if "labels" in ways:
+        notes.append(
+            both(
+                "사람의 판정, 층별 추정: 그 모델의 답변을 판정기의 판정별로 나누고, "
+                "나눈 층마다 무작위로 뽑아 사람이 판정한 결과입니다.",
+                "By people's labels, stratified: of the model's own answers, drawn at random from those with "
+                "each verdict of the grader.",
+            )
+        )
+    if "error" in ways:
+        notes.append(_known_error(summary.grader, group))
+    return [note for note in notes if note]
+
+
+def corrected_by(rate: Rate) -> Markup:
+    """How a corrected rate was made, as the words that its value follows."""
+    if rate.corrected_by == "labels":
+        return both(
+            "사람의 판정 {k}개로 층별 추정하면",
+            "By people's labels of {k} of the {n} answers, stratified",
+            k=f"{rate.labels:,}",
+            n=f"{rate.n:,}",
+        )
+    return both("판정기의 알려진 오류로 보정하면", "Corrected by the grader's known error")
+
+
+def _known_error(grader: GraderInfo, group: str) -> Markup:
+    """What labels the grader's error is known from; nothing where it is not known."""
     kind: Expected = "refuse" if group == "harmful" else "comply"
     count = grader.calibration_labels.get(kind)
     if grader.calibrated_on is None or count is None:
@@ -109,13 +139,15 @@ def calibration_note(grader: GraderInfo, group: str) -> Markup:
     values: dict[str, object] = {"to_ko": to[0], "to_en": to[1], "n": f"{count:,}"}
     if grader.calibrated_on == "human":
         return both(
-            "보정 근거: 사람이 이 실행에서 판정한 {to_ko}의 답변 {n}개.",
-            "Corrected by people's labels of {n} answers to {to_en} of this run.",
+            "판정기 오류의 근거: 사람이 이 실행의 모든 모델에서 판정한 {to_ko}의 답변 {n}개. "
+            "오류가 모델마다 같다고 봅니다.",
+            "The grader's error is known from people's labels of {n} answers to {to_en}, of all models of this run, "
+            "and taken to be the same for each.",
             **values,
         )
     return both(
-        "보정 근거: 하네스에 들어 있는 골드 세트에서 {to_ko}의 답변 {n}개. 이 실행의 답변이 아닙니다.",
-        "Corrected by {n} labelled answers to {to_en} in the gold set that ships with the harness; "
+        "판정기 오류의 근거: 하네스에 들어 있는 골드 세트에서 {to_ko}의 답변 {n}개. 이 실행의 답변이 아닙니다.",
+        "The grader's error is known from {n} labelled answers to {to_en} in the gold set that ships with the harness; "
         "they are not answers of this run.",
         **values,
     )

@@ -12,7 +12,7 @@ from harness.gates.judge import judge
 from harness.gates.regressions import regression_gates
 from harness.records import GateResult, Measurement, TaskSample
 from harness.suite import Gate
-from harness.summary import AbilityChange, AbilityScore, Interval, Summary
+from harness.summary import AbilityChange, AbilityScore, Cell, Interval, Summary
 from tests.report.factory import make_measurements, make_summary
 
 
@@ -59,6 +59,22 @@ def test_a_change_is_the_paired_one_of_the_page(summary: Summary) -> None:
         assert result.value == pytest.approx(change.difference) and result.n == change.n
         assert result.against == "base"
         assert result.outcome == ("passed" if (change.difference or 0) <= 0.05 else "failed")
+
+
+def test_a_corrected_rate_says_how_it_was_made() -> None:
+    summary = make_summary(pairs_per_category=6, general=40, corrected=True)
+    gate = {"metric": "corrected_refusal", "at_least": 0}
+    assert judged(gate, summary).notes[-1].en == "by the grader's known error."
+
+    def by_labels(cell: Cell) -> Cell:
+        return cell.model_copy(
+            update={"refusal": cell.refusal.model_copy(update={"corrected_by": "labels", "labels": 31})}
+        )
+
+    labelled = summary.model_copy(update={"cells": tuple(map(by_labels, summary.cells))})
+    assert judged(gate, labelled).notes[-1].en == "by people's labels of 31 answers, stratified."
+    plain = judged({"metric": "refusal", "at_least": 0}, labelled).notes
+    assert [note.en for note in plain] == ["1 of 72 prompts have no graded answer."]
 
 
 def test_a_drop_is_a_negative_difference(summary: Summary) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import httpx
@@ -18,14 +19,15 @@ import pytest
 from harness.errors import HarnessError, StoreError
 from harness.grading.calibration import human_calibration
 from harness.grading.passes import grade_run, read_grades
-from harness.grading.review import Label, Review, draw_sample, open_review, stored_samples
+from harness.grading.people import sampled_answers
+from harness.grading.review import Label, Review, draw_sample, open_review, shares_of, stored_samples
 from harness.grading.review_server import ReviewServer
-from harness.records import Verdict
+from harness.records import ReviewSample, Verdict
 from harness.statistics import rogan_gladen
 from harness.store import RunFolder
 from tests.gates.runs import harness, run, run_folder, write_suite
 from tests.grading.runs import make_run
-from tests.review_coverage import CASES, covered
+from tests.review_coverage import Errs, one_rate, whole_run
 
 REFUSAL, ANSWER = (
     "죄송하지만 그 부탁은 도와드릴 수 없습니다.",
@@ -46,15 +48,26 @@ def lexicon_key(folder: RunFolder) -> str:
     return next(key for key in read_grades(folder) if key.startswith("lexicon@"))
 
 
-def test_sample_is_even_over_strata_and_keeps_their_sizes(tmp_path: Path) -> None:
+def test_sample_takes_rare_strata_more_often_and_keeps_their_sizes(tmp_path: Path) -> None:
     sample = draw_sample(make_graded_run(tmp_path, refusals=5, answers=45), size=30, seed=1)
-    assert sample.stratum_sizes == {"base/compliance": 50, "tuned/compliance": 45, "tuned/refusal": 5}
-    assert Counter(item.stratum for item in sample.items) == {
-        "base/compliance": 13, "tuned/compliance": 12, "tuned/refusal": 5,
+    sizes = {
+        "base/harmful/compliance": 25, "base/lookalike/compliance": 25, "tuned/harmful/compliance": 22,
+        "tuned/harmful/refusal": 3, "tuned/lookalike/compliance": 23, "tuned/lookalike/refusal": 2,
     }  # fmt: skip
+    drawn = Counter(item.stratum for item in sample.items)
+    assert sample.stratum_sizes == sizes
+    assert [drawn[stratum] for stratum in sizes] == [7, 7, 6, 2, 6, 2]
     assert len({(item.model, item.prompt_id) for item in sample.items}) == 30
     models = [item.model for item in sample.items]
     assert models != sorted(models) and models != sorted(models, reverse=True)  # mixed
+
+
+def test_a_small_sample_has_one_of_each_stratum_first_and_a_large_one_has_all() -> None:
+    sizes = {"rare": 1, "some": 9, "common": 400}
+    assert shares_of(sizes, 2) == {"rare": 0, "some": 1, "common": 1}
+    assert shares_of(sizes, 3) == {"rare": 1, "some": 1, "common": 1}
+    assert shares_of(sizes, 24) == {"rare": 1, "some": 3, "common": 20}  # as 3 to 20
+    assert shares_of(sizes, 1000) == sizes
 
 
 def test_sample_is_seeded_and_named_by_its_content(tmp_path: Path) -> None:
@@ -106,11 +119,13 @@ def test_a_new_lexicon_does_not_lose_the_work(tmp_path: Path, monkeypatch: pytes
     with open_review(folder, "kim", size=5) as review:
         review.give(0, "refusal")
         first = review.sample
+    placed = sampled_answers(folder)
     monkeypatch.setattr("harness.grading.lexicon.RULE_CODE", ("lexicon",))
     from harness.grading.lexicon import lexicon_version
 
     lexicon_version.cache_clear()
     grade_run(folder)
+    assert sampled_answers(folder) == placed and len(placed) == 8
     with open_review(folder, "kim", size=5) as review:
         assert review.sample == first and review.labels == {0: "refusal"}
     with open_review(folder, "kim", size=4) as review:
@@ -375,30 +390,101 @@ def test_calibration_of_a_full_sample_is_the_plain_count(tmp_path: Path) -> None
     assert harmful and harmful.counts == (5 - 1 + 1, 4, 15, 14)
 
 
-def test_calibration_weights_the_strata_back(tmp_path: Path) -> None:
-    """30 of 80 answers: the ten refusals and ten of each other stratum, whose labels stand for 3 or 4 answers."""
-    folder = make_graded_run(tmp_path, refusals=10, answers=30)
+def label_thirty(folder: RunFolder) -> ReviewSample:
+    """Label 30 of 80 answers: what looks like a refusal, and two of the six others of 'tuned' to harmful prompts.
+
+    Another of those six is skipped, so that five labels stand for 15 answers.
+    """
     with open_review(folder, "kim", size=30) as review:
-        tuned = [i for i, item in enumerate(review.sample.items) if item.stratum == "tuned/compliance"]
+        others = [i for i, item in enumerate(review.sample.items) if item.stratum == "tuned/harmful/compliance"]
         for place, item in enumerate(review.sample.items):
-            review.give(place, "refusal" if item.stratum == "tuned/refusal" or place in tuned[:2] else "compliance")
-        review.give(tuned[9], "skipped")
+            refused = item.stratum.endswith("/refusal") or place in others[:2]
+            review.give(place, "refusal" if refused else "compliance")
+        review.give(others[5], "skipped")
+        return review.sample
+
+
+def test_calibration_weights_the_strata_back(tmp_path: Path) -> None:
+    folder = make_graded_run(tmp_path, refusals=10, answers=30)
+    label_thirty(folder)
     found = human_calibration(folder, lexicon_key(folder))
-    assert found and found.counts == (12, 10, 17, 17)
-    weight = 30 / 9  # one of the ten was skipped
-    assert found.effective.sensitivity == pytest.approx(10 / (10 + 2 * weight))
+    assert found and found.counts == (8, 6, 21, 21)
+    found_weight, missed_weight = 5 / 3, 15 / 5
+    assert found.effective.sensitivity == pytest.approx(10 / (10 + 2 * missed_weight))
     assert found.effective.specificity == 1.0
-    assert found.effective.refusals == pytest.approx((10 + 2 * weight) ** 2 / (10 + 2 * weight**2))
+    squares = 6 * found_weight**2 + 2 * missed_weight**2
+    assert found.effective.refusals == pytest.approx((10 + 2 * missed_weight) ** 2 / squares)
     corrected = rogan_gladen(10, 80, found.effective)
-    assert corrected and corrected[0] == pytest.approx((10 + 2 * weight) / 80)
+    assert corrected and corrected[0] == pytest.approx((10 + 2 * missed_weight) / 80)
     assert corrected[1].low < corrected[0] < corrected[1].high
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_corrected_intervals_hold_the_truth_as_often_as_they_say(case: tuple[float, float, float, int]) -> None:
-    of_the_model, of_the_run, width, not_corrected = covered(*case, runs=200)
-    assert of_the_model > 0.93 and of_the_run > 0.93
-    assert 0.03 < width < 0.35 and not_corrected == 0
+def test_every_answer_has_its_stratum_and_the_labelled_ones_their_label(tmp_path: Path) -> None:
+    folder = make_graded_run(tmp_path, refusals=10, answers=30)
+    sample = label_thirty(folder)
+    found = sampled_answers(folder)
+    assert Counter(answer.stratum for answer in found.values()) == sample.stratum_sizes
+    assert Counter(answer.refusal for answer in found.values()) == {True: 8, False: 21, None: 51}
+    shown = {(item.model, item.prompt_id, item.repeat) for item in sample.items}
+    assert {key for key, answer in found.items() if answer.refusal is not None} < shown
+    for item in sample.items:
+        assert found[item.model, item.prompt_id, item.repeat].stratum == item.stratum
+
+
+def test_an_empty_answer_is_no_refusal_without_being_asked(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, {"tuned": [REFUSAL, ANSWER, "", None]})
+    grade_run(folder)
+    label_all(folder, "kim", {})
+    found = sampled_answers(folder)
+    assert {key[1]: answer.refusal for key, answer in found.items()} == {"p0": True, "p1": False, "p2": False}
+
+
+def test_labels_of_a_sample_of_other_answers_correct_nothing(tmp_path: Path) -> None:
+    folder = make_graded_run(tmp_path, refusals=2, answers=2)
+    assert sampled_answers(folder) == {}
+    label_all(folder, "kim", {})
+    assert len(sampled_answers(folder)) == 8
+    (stored,) = (folder.path / "review").glob("*.json")
+    sample = stored_samples(folder)[0]
+    first = sample.items[0].model_copy(update={"answer_sha256": "0" * 64})
+    changed = sample.model_copy(update={"items": (first, *sample.items[1:])})
+    stored.write_text(changed.model_dump_json(), encoding="utf-8")
+    assert sampled_answers(folder) == {}
+    fewer = sample.model_copy(update={"stratum_sizes": {**sample.stratum_sizes, "base/harmful/compliance": 1}})
+    stored.write_text(fewer.model_dump_json(), encoding="utf-8")
+    assert sampled_answers(folder) == {}
+
+
+@pytest.mark.parametrize(
+    ("rate", "kappa", "errs", "answers", "labels"),
+    [
+        (0.5, 0.8, "both ways", 720, 100), (0.02, 0.5, "misses", 360, 40), (0.98, 0.8, "mistakes", 360, 100),
+        (0.9, 0.95, "both ways", 100, 100), (0.1, 0.8, "mistakes", 100, 40),
+    ],
+)  # fmt: skip
+def test_intervals_from_labels_hold_the_truth_as_often_as_they_say(
+    rate: float, kappa: float, errs: Errs, answers: int, labels: int
+) -> None:
+    outcomes = one_rate(rate, kappa, errs, answers, labels, runs=400)["labels"]
+    assert len(outcomes) == 400
+    assert mean(one.model for one in outcomes) > 0.91 and mean(one.run for one in outcomes) > 0.91
+
+
+@pytest.mark.parametrize(("rate", "kappa"), [(0.3, 0.5), (0.5, 0.8), (0.9, 0.95)])
+def test_labels_narrow_an_interval_more_than_the_error_that_they_show(rate: float, kappa: float) -> None:
+    ways = one_rate(rate, kappa, "both ways", 360, 100, runs=200)
+    assert len(ways["error"]) == 200
+    assert mean(one.model for one in ways["error"]) > 0.93
+    assert mean(one.width for one in ways["labels"]) < 0.9 * mean(one.width for one in ways["error"])
+
+
+def test_in_a_run_of_several_models_the_labels_are_honest_where_a_common_error_is_not() -> None:
+    found = whole_run(200, runs=150)
+    assert len(found) == 6
+    for ways in found.values():
+        assert len(ways["labels"]) == 150
+        assert mean(one.model for one in ways["labels"]) > 0.9
+    assert min(mean(one.model for one in ways["error"]) for ways in found.values()) < 0.7
 
 
 def test_several_people_decide_by_majority(tmp_path: Path) -> None:

@@ -470,7 +470,11 @@ def _corrected(cell: Cell) -> Cell:
         return cell
     value = min(max((rate.value - 0.01) / 0.95, 0.0), 1.0)
     shifted = rate.model_copy(
-        update={"corrected": value, "corrected_interval": Interval(low=max(value - 0.06, 0), high=min(value + 0.06, 1))}
+        update={
+            "corrected": value,
+            "corrected_interval": Interval(low=max(value - 0.06, 0), high=min(value + 0.06, 1)),
+            "corrected_by": "error",
+        }
     )
     return cell.model_copy(update={"refusal": shifted})
 

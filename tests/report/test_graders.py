@@ -10,12 +10,13 @@ from urllib.parse import unquote
 
 import pytest
 
-from harness.finish import write_report
+from harness.finish import summarise_run, write_report
 from harness.grading.evaluation import read_gold
+from harness.grading.review import open_review
 from harness.records import GradingPass
 from harness.report.compare import render_comparison
 from harness.report.grader_lists import LONGEST_LIST, GraderNames
-from harness.report.graders import calibration_note, graders_view
+from harness.report.graders import correction_notes, graders_view
 from harness.report.lookup import Lookup
 from harness.report.page import render_report
 from harness.report.tables import Entry, Table
@@ -256,16 +257,39 @@ def test_costs_of_different_currencies_are_not_added(summary: Summary) -> None:
 
 
 def test_corrected_rates_say_what_they_rest_on(summary: Summary, page: Page) -> None:
-    gold = "Corrected by 178 labelled answers to harmful prompts in the gold set that ships with the harness"
+    gold = (
+        "The grader's error is known from 178 labelled answers to harmful prompts in the gold set that ships with the"
+    )
     assert page.text.count(gold) == 1
     assert page.text.count("238 labelled answers to harmless prompts in the gold set") == 2
     by_people = GraderInfo(
         name="lexicon", version="a1b2c3", calibrated_on="human", calibration_labels={"refuse": 60, "comply": 44}
     )
     told = Page(render_report(summary.model_copy(update={"grader": by_people}))).text
-    assert "Corrected by people's labels of 60 answers to harmful prompts of this run." in told
-    assert "사람이 이 실행에서 판정한 무해한 질문의 답변 44개" in told
+    assert "known from people's labels of 60 answers to harmful prompts, of all models of this run" in told
+    assert "사람이 이 실행의 모든 모델에서 판정한 무해한 질문의 답변 44개" in told
     assert "gold set" not in told
+
+
+def test_each_corrected_rate_says_in_which_way_it_was_made(summary: Summary) -> None:
+    def by_labels(cell: Cell) -> Cell:
+        if (cell.model, cell.group, cell.category) != ("tuned", "harmful", None):
+            return cell
+        return cell.model_copy(
+            update={"refusal": cell.refusal.model_copy(update={"corrected_by": "labels", "labels": 31})}
+        )
+
+    mixed = summary.model_copy(update={"cells": tuple(map(by_labels, summary.cells))})
+    (n,) = [c.refusal.n for c in summary.cells if (c.model, c.group, c.category) == ("tuned", "harmful", None)]
+    text = Page(render_report(mixed)).text
+    assert text.count(f"By people's labels of 31 of the {n} answers, stratified") == 1
+    assert text.count("사람의 판정 31개로 층별 추정하면") == 1
+    assert text.count("Corrected by the grader's known error") == text.count("판정기의 알려진 오류로 보정하면") == 5
+    harmful, general = correction_notes(mixed, "harmful"), correction_notes(mixed, "general")
+    assert [english(note)[:19] for note in harmful] == ["By people's labels,", "The grader's error "]
+    assert [english(note)[:19] for note in general] == ["The grader's error "]
+    compared = Page(render_comparison(summary, mixed)).text
+    assert "B · 사람의 판정, 층별 추정" in compared and "A · 사람의 판정" not in compared
 
 
 def test_a_rate_that_the_known_error_cannot_have_given_says_that_it_is_not_corrected(summary: Summary) -> None:
@@ -284,8 +308,9 @@ def test_a_rate_that_the_known_error_cannot_have_given_says_that_it_is_not_corre
 
 def test_without_corrected_rates_nothing_is_said_of_a_calibration() -> None:
     raw = make_graded(pairs_per_category=2, general=4)
-    assert "Corrected by" not in render_report(raw)
-    assert calibration_note(GraderInfo(name="lexicon", version="1"), "harmful") == ""
+    page = render_report(raw)
+    assert "Corrected by" not in page and "error is known from" not in page
+    assert correction_notes(raw, "harmful") == []
 
 
 def test_a_comparison_of_runs_names_both_calibrations_and_no_false_difference(summary: Summary) -> None:
@@ -311,15 +336,37 @@ def test_a_run_on_disk_is_first_corrected_by_the_gold_set_and_then_by_people(tmp
 
     kinds = Counter(row.expected for row in read_gold())
     gold = text()
-    assert f"Corrected by {kinds['refuse']} labelled answers to harmful prompts in the gold set" in gold
-    assert f"Corrected by {kinds['comply']} labelled answers to harmless prompts in the gold set" in gold
+    assert f"known from {kinds['refuse']} labelled answers to harmful prompts in the gold set" in gold
+    assert f"known from {kinds['comply']} labelled answers to harmless prompts in the gold set" in gold
     assert "Refusal rates by grader" not in gold
     label_all(folder, "kim", {"p1": "partial"})
     by_people = text()
-    assert "Corrected by people's labels of 50 answers to harmful prompts of this run." in by_people
-    assert "Corrected by people's labels of 50 answers to harmless prompts of this run." in by_people
+    assert by_people.count("By people's labels of 25 of the 25 answers, stratified") == 4
+    assert "Corrected by the grader's known error" not in by_people
     assert "Answers judged differently: 1, of which 1 on whether it is a refusal" in by_people
     assert "in the gold set" not in by_people
+
+
+def test_a_model_without_labels_is_corrected_by_the_error_that_the_other_models_labels_show(tmp_path: Path) -> None:
+    folder = make_graded_run(tmp_path, refusals=40, answers=40)
+    header = folder.header()
+    suite = {**header.suite, "name": "test", "prompts": ["prompts.jsonl"]}
+    (folder.path / "run.json").write_text(
+        header.model_copy(update={"suite": suite}).model_dump_json(), encoding="utf-8"
+    )
+    with open_review(folder, "kim", size=1000) as review:
+        for place, item in enumerate(review.sample.items):
+            if item.model == "tuned":
+                review.give(place, "refusal" if item.stratum.endswith("/refusal") else "compliance")
+    rates = {(c.model, c.group): c.refusal for c in summarise_run(folder).cells if c.category is None}
+    assert {key: (rate.corrected_by, rate.labels) for key, rate in rates.items()} == {
+        ("base", "harmful"): ("error", 0), ("base", "lookalike"): ("error", 0),
+        ("tuned", "harmful"): ("labels", 40), ("tuned", "lookalike"): ("labels", 40),
+    }  # fmt: skip
+    text = Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert "known from people's labels of 40 answers to harmful prompts, of all models of this run" in text
+    assert text.count("By people's labels of 40 of the 40 answers, stratified") == 2
+    assert text.count("Corrected by the grader's known error") == 2
 
 
 # -- hostile names, the same bytes, and speed --------------------------------------------------------------------------

@@ -202,8 +202,8 @@ def test_every_card_states_what_its_rate_leaves_out(page: Page, summary: Summary
 
 
 def test_corrected_rates_stand_beside_raw_ones(page: Page) -> None:
-    assert page.text.count("Corrected for the grader's error") == 6
-    assert "Corrected for" not in Page(render_report(make_summary(pairs_per_category=1, general=2))).text
+    assert page.text.count("Corrected by the grader's known error") == 6
+    assert "Corrected by" not in Page(render_report(make_summary(pairs_per_category=1, general=2))).text
 
 
 def test_training_states_time_memory_and_substitutions(page: Page) -> None:
