@@ -166,7 +166,7 @@ def two_phase_share(strata: Sequence[Stratum], confidence: float = 0.95) -> tupl
     """`stratified_share` with an interval for all prompts that those at hand are a sample of, as Wilson's is.
 
     The prompts are the first phase and the labels the second. Wilson's interval for as many prompts with that share is
-    added to the strata's as they are to each other; where everything is labelled it is all that remains.
+    added to the strata's as squares, too; where everything is labelled it is all that remains.
     """
     total = sum(stratum.size for stratum in strata)
     share, (low, high) = stratified_share(strata, confidence)

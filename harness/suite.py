@@ -207,8 +207,8 @@ class Vllm(Section):
         None, gt=0, le=1, description="Share of the memory that vLLM reserves; default: 0.9 of a GPU's, 0.2 of a CPU's."
     )
 
-    def share_of(self, device: Literal["cuda", "cpu"]) -> float:
-        """Return the share of the device's memory to reserve; on a CPU everything else lives in the same memory."""
+    def share_of(self, device: str) -> float:
+        """Return the share of the memory of 'cuda' or 'cpu' to reserve; on a CPU everything else lives in the same memory."""
         return self.gpu_memory_share or (0.9 if device == "cuda" else 0.2)
 
 
