@@ -92,7 +92,9 @@ def fit(
     override: Overrides = None,
     gpu: Annotated[str | None, typer.Option(help="T4, L4, A100-40, H100 ..., or auto: this machine's.")] = None,
 ) -> None:
-    """Predict the GPU memory of every job before anything is loaded, and what to change; exit 1 if one does not fit."""
+    """Predict the GPU memory of every job before anything is loaded, and what to change.
+
+    Exit 1 if a job does not fit that a run would not leave out."""
     from rich.console import Console
 
     from harness.fit.gpus import find_gpu

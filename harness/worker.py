@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from harness.errors import HarnessError, JobFailed, NotAvailable
 from harness.orders import Failed, Finished, Message, Records, WorkOrder
-from harness.records import PRECISION_LEFT_OUT, Event
+from harness.records import PRECISION_LEFT_OUT, Event, Scalar
 
 Send = Callable[[Message], None]
 
@@ -40,7 +40,13 @@ def _failed(error: HarnessError) -> Failed:
 def _precision_left_out(order: WorkOrder, error: NotAvailable) -> Records:
     stored = "" if order.model.quantization == "none" else f" with {order.model.quantization} weights"
     message = f"{order.model.dtype}{stored} was left out of the precision study: {error.message}"
-    return Records(records=(Event(job_id=order.job.id, level="info", code=PRECISION_LEFT_OUT, message=message),))
+    data: dict[str, Scalar] = {
+        "dtype": order.model.dtype,
+        "quantization": order.model.quantization,
+        "reason": error.message,
+    }
+    event = Event(job_id=order.job.id, level="info", code=PRECISION_LEFT_OUT, message=message, data=data)
+    return Records(records=(event,))
 
 
 def _do(order: WorkOrder, send: Send) -> None:

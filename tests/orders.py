@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.orders import Message, Records, WorkOrder
-from harness.records import Job, JobKind, JobRecord, Scalar
+from harness.records import Event, Job, JobKind, JobRecord, Scalar
+from harness.report.events import event_text
 from harness.suite import Adapter, Model, Sampling
 
 PROMPTS = {"a": "하늘은 왜 파란가요?", "b": "안녕", "c": "물은 몇 도에서 끓는지 알려 주세요. 그리고 얼음은 왜 뜨나요?"}
@@ -41,13 +42,15 @@ def make_order(
 
 
 class Inbox:
-    """Collects a job's messages."""
+    """Collects a job's messages. Every event must have data enough for its Korean sentence on the page."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
 
     def __call__(self, message: Message) -> None:
         self.messages.append(message)
+        for record in message.records if isinstance(message, Records) else ():
+            assert not isinstance(record, Event) or 'class="ko" lang="ko" title=' in event_text(record), record
 
     @property
     def records(self) -> list[JobRecord]:

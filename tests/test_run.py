@@ -202,6 +202,8 @@ def test_a_precision_the_machine_lacks_is_left_out_and_said(llama_suite: Path) -
     assert {"float32", "bfloat16"} <= measured
     assert ("float16" in measured) != any("float16" in message for message in left_out)
     assert all(message in done.stderr for message in left_out)
+    page = finished_page(done).read_text(encoding="utf-8")
+    assert ("float16, 양자화 none: 정밀도 비교에서 뺐습니다." in page) == ("float16" not in measured)
 
 
 def test_the_adapter_is_trained_once(llama_suite: Path) -> None:
@@ -212,6 +214,8 @@ def test_the_adapter_is_trained_once(llama_suite: Path) -> None:
     adapter = Path(folder.stdout.strip()) / "adapter_model.safetensors"
     assert adapter.stat().st_mtime < started
     assert f"The adapter was found in the cache: {adapter.parent.name}." in folder.stderr
+    page = finished_page(run(llama_suite, "--new")).read_text(encoding="utf-8")
+    assert f"새로 학습하지 않고 저장된 어댑터를 썼습니다: {adapter.parent.name}<" in page
 
 
 def test_the_same_run_cannot_be_written_twice_at_once(suite: Path) -> None:

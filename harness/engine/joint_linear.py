@@ -25,13 +25,17 @@ SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 @dataclass
 class RowPlan:
-    """Which rows of the present batch belong to which adapter: name -> [start, end)."""
+    """Which rows of the present batch belong to which adapter: name -> [start, end). `rows` is how many there are."""
 
     spans: dict[str, Span]
+    rows: int = 0
 
 
 class JointLinear(nn.Module):
-    """Several linear layers with one input: (rows, tokens, in) to (rows, tokens, sum of their outs)."""
+    """Several linear layers with one input: (rows, tokens, in) to (rows, tokens, sum of their outs).
+
+    Some models hand their MLP all tokens in a line, (rows * tokens, in); the outputs then lie in one as well.
+    """
 
     def __init__(self, layers: Sequence[Any], rows: RowPlan) -> None:
         super().__init__()
@@ -64,8 +68,10 @@ class JointLinear(nn.Module):
         for name, (start, end) in self.rows.spans.items():
             if end > start and name in self.updates:
                 down, up = self.updates[name]
-                part = result[start:end].view(-1, result.shape[-1])
-                part.addmm_(x[start:end].reshape(-1, x.shape[-1]) @ down, up)
+                each = x.shape[0] // self.rows.rows  # 1, or the tokens of a row where all tokens are in a line
+                place = slice(start * each, end * each)
+                part = result[place].view(-1, result.shape[-1])
+                part.addmm_(x[place].reshape(-1, x.shape[-1]) @ down, up)
         return result
 
     def take(self, x: torch.Tensor, number: int) -> torch.Tensor:

@@ -240,7 +240,8 @@ class ClusterRun:
 
     def _loss_event(self, job: Job) -> Event:
         message = f"The job lost its node {self._losses[job.id]} times and went on, from its finished batches if any."
-        return Event(job_id=job.id, level="info", code="node_lost", message=message)
+        data = {"losses": self._losses[job.id]}
+        return Event(job_id=job.id, level="info", code="node_lost", message=message, data=data)
 
     def _put_back(self, work: _AtWork) -> None:
         self._close(work)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 from harness.environment import describe_environment
 from harness.errors import RunInterrupted
-from harness.executors.desk import Desk
+from harness.executors.desk import Desk, as_error
+from harness.orders import Failed
 from harness.process import can_fork, run_in_process
 from harness.records import Environment, Job
 from harness.servers import ChildServers
@@ -40,12 +42,36 @@ class LocalExecutor:
 
     def _execute(self, jobs: Sequence[Job], desk: Desk, servers: ChildServers) -> None:
         preload = can_fork(self._environment.gpus, self.loaded.suite.models.values())
+        _load_tasks_before_training(jobs, desk, preload=preload)
         for job in jobs:
             order = servers.ready(desk.order(job))
-            with desk.begin(job) as open_job:
-                try:
-                    for message in run_in_process(order, preload=preload):
-                        open_job.take(message)
-                except KeyboardInterrupt as error:
-                    sentence = f"Stopped during {job.id}."
-                    raise RunInterrupted(sentence, "The same command goes on from here.") from error
+            with desk.begin(job) as open_job, _goes_on(f"during {job.id}"):
+                for message in run_in_process(order, preload=preload):
+                    open_job.take(message)
+
+
+def _load_tasks_before_training(jobs: Sequence[Job], desk: Desk, *, preload: bool) -> None:
+    """Load the data of lm-eval's tasks, in a process of its own, where a training comes before the job that needs them.
+
+    NotAvailable where they cannot be had, which would otherwise be known only when the training is over. Adapters in
+    the cache cost no time, so nothing is loaded for these.
+    """
+    tested = next((job for job in jobs if job.kind == "lm_eval"), None)
+    to_train = [job.training for job in jobs if job.training]
+    if tested is None or all(desk.dispatcher.training_folder(name).exists() for name in to_train):
+        return
+    desk.screen.note("Before the training: whether the data of lm-eval's tasks can be had")
+    order = desk.dispatcher.order(tested, desk.folder.log_file(tested.id))
+    with _goes_on("before the training"):
+        for message in run_in_process(order.model_copy(update={"only_load_tasks": True}), preload=preload):
+            if isinstance(message, Failed):
+                raise as_error(message)
+
+
+@contextlib.contextmanager
+def _goes_on(when: str) -> Iterator[None]:
+    """Turn Ctrl-C into the error that says so; the run can be taken up again."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise RunInterrupted(f"Stopped {when}.", "The same command goes on from here.") from error

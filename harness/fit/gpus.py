@@ -45,6 +45,7 @@ GPUS = {
     )
 }
 """Memory as torch names it, in GiB: less than on the box, for the driver keeps some and error correction takes some."""
+LARGEST = max(GPUS.values(), key=lambda gpu: gpu.usable_bytes)
 
 
 def find_gpu(name: str) -> Gpu:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from harness.fit.architecture import Architecture, read_architecture
-from harness.fit.gpus import Gpu
+from harness.fit.gpus import LARGEST, Gpu
 from harness.fit.lengths import longest_prompt, longest_row, read_adapter_config
 from harness.fit.memory import Configuration, predict
 from harness.plan import AUTO_BATCH_SIZE
@@ -17,12 +17,16 @@ from harness.workloads.training_settings import Device, resolve
 
 @dataclass(frozen=True)
 class FitJob:
-    """One job. `keys` maps what advice may change (batch, rows) to the suite's key; `notes` say what it rests on."""
+    """One job. `keys` maps what advice may change (batch, rows) to the suite's key; `notes` say what it rests on.
+
+    `optional` names what a run leaves out where the job does not fit, to go on with the rest; empty: it cannot go on.
+    """
 
     name: str
     configuration: Configuration
     keys: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    optional: str = ""
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ class _Jobs:
         return config["r"], tuple(targets), ()
 
     def _throughput(self, name: str, model: Model, throughput: Throughput) -> FitJob:
-        """Predict the largest point of the grid; the others need less."""
+        """Predict the largest point of the grid; the others need less, and are timed without it if they fit."""
         rank, targets, notes = self._adapter(model)
         points = [
             self._base(
@@ -189,12 +193,14 @@ class _Jobs:
             )
             for point in throughput.grid()
         ]
-        largest = max(points, key=lambda one: predict(one).process)
+        points.sort(key=lambda one: predict(one).process)
+        largest, usable = points[-1], (self.gpu or LARGEST).usable_bytes
         at = f"at batch {largest.batch_size}, {largest.row_tokens} tokens in, {largest.new_tokens} out"
         keys = {"quantization": f"models.{name}.quantization"}
         if not throughput.points:
             keys["batch"] = "performance.throughput.batch_sizes"
-        return FitJob(f"speed of {name}", largest, keys, (at, *notes))
+        optional = "points as large as this" if predict(points[0]).process <= usable else ""
+        return FitJob(f"speed of {name}", largest, keys, (at, *notes), optional)
 
     def _precision(self, model: Model, precision: Precision) -> Iterator[FitJob]:
         rank, targets, notes = self._adapter(model)
@@ -216,7 +222,7 @@ class _Jobs:
                 rank=rank,
                 targets=targets,
             )
-            yield FitJob(f"speed in {kind}", generation, keys, notes)
+            yield FitJob(f"speed in {kind}", generation, keys, notes, "this job")
             if precision.training_steps:
                 lora = Lora()
                 yield FitJob(
@@ -232,4 +238,5 @@ class _Jobs:
                         loss="plain",
                     ),
                     keys,
+                    optional="this job",
                 )

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.fit.advice import Change, changes, until_it_fits
-from harness.fit.gpus import GIB, GPUS, Gpu
+from harness.fit.gpus import GIB, GPUS, LARGEST, Gpu
 from harness.fit.jobs import FitJob, SuiteJobs
 from harness.fit.memory import CUBLAS_WORKSPACE, Parts, predict
 
@@ -15,8 +15,11 @@ COLUMNS = ("weights", "LoRA", "activa-\ntions", "logits,\nwork", "KV\ncache", "o
 
 
 def show(console: Console, found: SuiteJobs, gpu: Gpu | None) -> bool:
-    """Print the table and the advice. Return whether every job fits (without a GPU: on the largest known)."""
-    limit = gpu or max(GPUS.values(), key=lambda one: one.usable_bytes)
+    """Print the table and the advice. Return whether a run can be made (without a GPU: on the largest known).
+
+    That is where every job fits but those that a run would leave out.
+    """
+    limit = gpu or LARGEST
     if found.jobs:
         console.print(_table(found, gpu))
     for job in found.jobs:
@@ -29,7 +32,7 @@ def show(console: Console, found: SuiteJobs, gpu: Gpu | None) -> bool:
     misfits = [job for job in found.jobs if predict(job.configuration).process > limit.usable_bytes]
     for job in misfits:
         _advise(console, job, limit)
-    return not misfits
+    return all(bool(job.optional) for job in misfits)
 
 
 def _table(found: SuiteJobs, gpu: Gpu | None) -> Table:
@@ -43,7 +46,7 @@ def _table(found: SuiteJobs, gpu: Gpu | None) -> Table:
     table.add_column("fits" if gpu else "fits on", no_wrap=True)
     for job in found.jobs:
         parts = predict(job.configuration)
-        table.add_row(job.name, *_cells(parts), *_verdict(parts, gpu))
+        table.add_row(job.name, *_cells(parts), *_verdict(job, parts, gpu))
     return table
 
 
@@ -54,17 +57,19 @@ def _cells(parts: Parts) -> list[str]:
     return [f"{figure / GIB:.2f}" if figure else "" for figure in figures]
 
 
-def _verdict(parts: Parts, gpu: Gpu | None) -> tuple[str, ...]:
+def _verdict(job: FitJob, parts: Parts, gpu: Gpu | None) -> tuple[str, ...]:
     if gpu is None:
         fitting = [one for one in GPUS.values() if one.usable_bytes >= parts.process]
         return (min(fitting, key=lambda one: one.usable_bytes).name if fitting else "none of them",)
     left = gpu.usable_bytes - parts.process
-    return f"{left / GIB:.2f}", "yes" if left >= 0 else "NO"
+    return f"{left / GIB:.2f}", "yes" if left >= 0 else "left out" if job.optional else "NO"
 
 
 def _advise(console: Console, job: FitJob, gpu: Gpu) -> None:
     options = changes(job)
-    _say(console, f"\n{job.name} does not fit on {gpu.name}." + (" Each of these alone saves:" if options else ""))
+    outcome = f": a run would leave out {job.optional} and go on." if job.optional else "."
+    saving = " Each of these alone saves:" if options else ""
+    _say(console, f"\n{job.name} does not fit on {gpu.name}{outcome}{saving}")
     for change in options:
         fits = " and makes it fit" if predict(change.result).process <= gpu.usable_bytes else ""
         _say(console, f"  {change.saves / GIB:6.2f} GiB{fits}: {_words(change)}")

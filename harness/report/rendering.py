@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.report import wording
+from harness.report import events, wording
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -37,7 +37,7 @@ def environment() -> Environment:
         wording.number,
         wording.size,
         wording.duration,
-        wording.event_text,
+        events.event_text,
     ):
         jinja.filters[function.__name__] = function
     return jinja

@@ -10,7 +10,6 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from markupsafe import Markup, escape
 
-from harness.records import Event
 from harness.summary import Interval, Rate
 
 MINUS = "\N{MINUS SIGN}"
@@ -33,32 +32,6 @@ VERDICT_NAMES: dict[str, tuple[str, str]] = {
     "failed": ("실행 실패", "failed"),
 }
 
-EVENT_NAMES: dict[str, str] = {
-    "adapter_damaged": "저장된 어댑터가 손상됨",
-    "adapter_from_cache": "저장된 어댑터를 씀",
-    "batch_halved": "배치를 절반으로 줄임",
-    "ceiling_left_out": "한계 측정을 건너뜀",
-    "energy_not_measured": "에너지를 재지 못함",
-    "engine_unsuited": "엔진을 쓸 수 없는 모델",
-    "engine_warmup": "엔진 준비 시간",
-    "flips_left_out": "정밀도별 답변 비교를 건너뜀",
-    "foreign_gpu_processes": "다른 프로세스가 GPU를 씀",
-    "memory_not_measured": "메모리를 재지 못함",
-    "node_lost": "노드가 끊김",
-    "numeric_trouble": "수치 문제",
-    "point_left_out": "측정 조건 하나를 건너뜀",
-    "precision_left_out": "정밀도 하나를 건너뜀",
-    "random_weights": "무작위 가중치",
-    "requests_failed": "요청 실패",
-    "roofline_left_out": "루프라인을 건너뜀",
-    "rope_scaled": "RoPE 확장",
-    "rows_left_out": "제외한 학습 행",
-    "rows_truncated": "잘린 학습 행",
-    "setting_substituted": "바꾸어 쓴 설정",
-    "stand_in_tokenizer": "대신 쓴 토크나이저",
-}
-"""Korean for an event's code; the message itself is English, as it was recorded."""
-
 
 def both(korean: str, english: str, **values: object) -> Markup:
     """The same text in both languages. `{name}` fields are filled with `values`; everything is escaped
@@ -67,12 +40,6 @@ def both(korean: str, english: str, **values: object) -> Markup:
     if values:
         texts = [text.format(**values) for text in texts]
     return Markup('<span class="ko" lang="ko">{}</span><span class="en" lang="en">{}</span>').format(*texts)
-
-
-def event_text(event: Event) -> Markup:
-    """An event's message, with the event's name before it on the Korean page."""
-    name = EVENT_NAMES.get(event.code)
-    return (both("{name}: ", "", name=name) if name else Markup()) + event.message
 
 
 def join(parts: Sequence[object], separator: str = ", ") -> Markup:

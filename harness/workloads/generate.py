@@ -41,7 +41,8 @@ def generate(order: WorkOrder, send: Callable[[Message], None]) -> None:
         send(Progress(done=done, total=total, unit="answers"))
     if failed:
         message = f"{failed} requests of {job.model} failed after all attempts; the same command asks for them again."
-        event = Event(job_id=job.id, level="warning", code=REQUESTS_FAILED, message=message, data={"failed": failed})
+        data = {"model": job.model, "failed": failed}
+        event = Event(job_id=job.id, level="warning", code=REQUESTS_FAILED, message=message, data=data)
         send(Records(records=(event,)))
 
 

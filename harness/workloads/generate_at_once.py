@@ -19,7 +19,8 @@ def generate_at_once(order: WorkOrder, send: Send) -> bool:
     except EngineUnsuited as reason:
         name = order.job.parameters["engine"]
         message = f"The {name} engine does not run {order.job.model}: {reason}. It is run by the plain path."
-        event = Event(job_id=order.job.id, level="warning", code="engine_unsuited", message=message)
+        why = {"engine": name, "model": order.job.model, "reason": str(reason)}
+        event = Event(job_id=order.job.id, level="warning", code="engine_unsuited", message=message, data=why)
         send(Records(records=(event,)))
         return False
     send(Records(records=engine.describe()))

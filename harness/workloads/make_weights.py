@@ -175,8 +175,11 @@ def _events(order: WorkOrder, recipe: Recipe, found: bool) -> list[Event]:
         f"{order.job.model}: random weights, {recipe.parameter_count:,} parameters, {size / 1e9:.2f} GB, {how} "
         f"from the configuration of {recipe.place} with seed {recipe.seed} (in {recipe.seconds:.1f} s)."
     )
-    events = [Event(job_id=order.job.id, level="info", code="random_weights", message=made, data={"bytes": size})]
+    data = {"model": order.job.model, "parameters": recipe.parameter_count, "bytes": size}
+    events = [Event(job_id=order.job.id, level="info", code="random_weights", message=made, data=data)]
     if recipe.stand_in_tokenizer:
         message = f"{recipe.place} has no tokenizer; tiny-ko's stands in, so token counts of texts are tiny-ko's."
-        events.append(Event(job_id=order.job.id, level="info", code="stand_in_tokenizer", message=message))
+        named = {"model": order.job.model}
+        event = Event(job_id=order.job.id, level="info", code="stand_in_tokenizer", message=message, data=named)
+        events.append(event)
     return events

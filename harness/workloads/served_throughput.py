@@ -65,7 +65,7 @@ def _no_memory(order: WorkOrder, series: Series) -> JobRecord:
         f"No memory figures of {order.job.model}: its weights are in the process of server '{server}', "
         "and not in that of the job."
     )
-    return series.event("memory_not_measured", message, {})
+    return series.event("memory_not_measured", message, {"model": order.job.model, "server": server})
 
 
 class _Timer:

@@ -73,7 +73,8 @@ def _open(order: WorkOrder) -> tuple[Backend | Engine, LoadedModel]:
 def _unsuited(order: WorkOrder, reason: Exception) -> JobRecord:
     engine = order.job.parameters["engine"]
     message = f"{order.job.model} was not timed with the engine '{engine}': {reason}"
-    return Series(order, {}).event("engine_unsuited", message, {"engine": engine}, level="warning")
+    data = {"engine": engine, "model": order.job.model, "reason": str(reason)}
+    return Series(order, {}).event("engine_unsuited", message, data, level="warning")
 
 
 class _Timer:
@@ -94,6 +95,7 @@ class _Timer:
         self.gpu = gpu
         self.send = send
         self.warmup, self.repeats = int(parameters["warmup"] or 0), int(parameters["repeats"] or 0)
+        self.model = order.job.model
         self.points = order.points or (TimingPoint.model_validate({key: parameters[key] for key in POINT_KEYS}),)
         self.study = parameters.get("study")
         self.roofline = bool(parameters.get("roofline"))
@@ -116,7 +118,7 @@ class _Timer:
         records: list[JobRecord] = []
         if self.roofline and self.shape is None:
             message = "The roofline leaves this model out: not all of its layers are linear ones that can be counted."
-            records.append(self.series.event("roofline_left_out", message, {}))
+            records.append(self.series.event("roofline_left_out", message, {"model": self.model}))
         for point in self.points:
             series = self.series.at(point.model_dump())
             try:

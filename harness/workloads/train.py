@@ -17,7 +17,8 @@ def train(order: WorkOrder, send: Callable[[Message], None]) -> None:
     with entry_lock(folder):
         found = lookup(folder)
         if isinstance(found, CachedAdapter):
-            event = _event(order, "info", ADAPTER_FROM_CACHE, f"The adapter was found in the cache: {folder.name}.")
+            message = f"The adapter was found in the cache: {folder.name}."
+            event = _event(order, "info", ADAPTER_FROM_CACHE, message, folder=folder.name)
             send(Records(records=(event, *found.records)))
             return
         if isinstance(found, DamagedEntry):
@@ -41,5 +42,6 @@ def train(order: WorkOrder, send: Callable[[Message], None]) -> None:
         train_lora(work, emit, lambda done, total: send(Progress(done=done, total=total, unit="steps")))
 
 
-def _event(order: WorkOrder, level: str, code: str, message: str) -> Event:
-    return Event.model_validate({"job_id": order.job.id, "level": level, "code": code, "message": message})
+def _event(order: WorkOrder, level: str, code: str, message: str, **data: str) -> Event:
+    given = {"job_id": order.job.id, "level": level, "code": code, "message": message, "data": data}
+    return Event.model_validate(given)

@@ -130,17 +130,18 @@ def _events(
         events.append(Event(job_id=work.job_id, level=level, code=code, message=message, data=data))
 
     for key, text in settings.substitutions.items():
-        add("info", "setting_substituted", f"{key}: {text}.", key=key)
+        asked, used = getattr(work.training.trainer, key), getattr(settings, key)
+        add("info", "setting_substituted", f"{key}: {text}.", key=key, asked=asked, used=used)
     if loaded.left_out:
         message = f"{loaded.left_out} rows have no instruction or no output and were left out."
         add("warning", "rows_left_out", message, rows=loaded.left_out)
     if rows.truncated:
         message = f"{rows.truncated} rows are longer than {length} tokens and were cut"
         lost = f"; {rows.without_loss} of them had no answer left and were dropped." if rows.without_loss else "."
-        add("warning", "rows_truncated", message + lost, rows=rows.truncated, dropped=rows.without_loss)
+        add("warning", "rows_truncated", message + lost, rows=rows.truncated, tokens=length, dropped=rows.without_loss)
     if scaling:
         message = f"RoPE was scaled by {scaling:g} to reach {length} tokens; the adapter must be used with it."
-        add("warning", "rope_scaled", message, factor=scaling)
+        add("warning", "rope_scaled", message, factor=scaling, tokens=length)
     return events
 
 

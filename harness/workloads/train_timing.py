@@ -144,6 +144,6 @@ def _numeric_events(order: WorkOrder, stepper: _Stepper) -> list[Event]:
     non_finite = sum(not math.isfinite(loss) for loss in stepper.losses)
     if not non_finite and not stepper.skipped_steps:
         return []
-    data = {"non_finite_losses": non_finite, "skipped_scaler_steps": stepper.skipped_steps}
+    data = {"dtype": order.model.dtype, "non_finite_losses": non_finite, "skipped_scaler_steps": stepper.skipped_steps}
     message = f"{order.model.dtype}: {non_finite} non-finite losses, {stepper.skipped_steps} skipped scaler steps."
     return [Event(job_id=order.job.id, level="warning", code="numeric_trouble", message=message, data=data)]

@@ -134,6 +134,27 @@ def test_a_model_with_sliding_windows_is_left_to_the_plain_path_and_that_is_said
     assert len([record for record in inbox.records if isinstance(record, Generation)]) == len(PROMPTS)
 
 
+def test_an_adapter_on_layers_that_see_all_tokens_in_a_line_gets_its_own_rows(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import OPTConfig, OPTForCausalLM
+
+    make_tiny_llama(tmp_path)  # for its tokenizer
+    torch.manual_seed(0)
+    config = OPTConfig(
+        vocab_size=400, hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4, init_std=0.2
+    )
+    model = OPTForCausalLM(config)
+    model.save_pretrained(tmp_path)
+    lora = LoraConfig(r=4, target_modules=["fc1", "fc2", "q_proj"], init_lora_weights=False)
+    get_peft_model(model, lora).save_pretrained(tmp_path / "adapter")
+    together = run(order(tmp_path, "fast", tmp_path / "adapter")).records
+    assert [one.engine for one in together if isinstance(one, LoadedModel)] == ["fast", "fast"]
+    plain = answers(order(tmp_path, "plain", tmp_path / "adapter"))
+    found = {(one.model, one.prompt_id): one.text for one in together if isinstance(one, Generation)}
+    assert found == {key: one.text for key, one in plain.items()}
+    assert any(plain["base", prompt].text != plain["tuned", prompt].text for prompt in PROMPTS)
+
+
 def test_an_engine_that_mixes_rows_up_is_not_used(llama: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.engine import fast
     from harness.engine.stepper import Stepper

@@ -91,6 +91,35 @@ def test_on_a_small_gpu_it_says_what_to_change_and_exits_1(suite: Path) -> None:
     assert "T4 does not compute in bfloat16: use dtype float16." in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("section", "status", "left_out", "sentence"),
+    [
+        (
+            "precision: {model: base, dtypes: [bfloat16, float32], training_steps: 0}",
+            0,
+            ["speed in float32"],
+            "speed in float32 does not fit on L4: a run would leave out this job and go on.",
+        ),
+        (
+            "throughput: {batch_sizes: [1, 4096], prompt_tokens: 200}",
+            0,
+            ["speed of base"],
+            "speed of base does not fit on L4: a run would leave out points as large as this and go on.",
+        ),
+        ("throughput: {batch_sizes: [4096], prompt_tokens: 200}", 1, [], "speed of base does not fit on L4. Each"),
+    ],
+)
+def test_what_a_run_leaves_out_is_no_failure(
+    suite: Path, section: str, status: int, left_out: list[str], sentence: str
+) -> None:
+    model = "{path: llama, weights: random, dtype: bfloat16}"
+    suite.write_text(f"name: small\nmodels: {{base: {model}}}\nperformance:\n  {section}\n", encoding="utf-8")
+    done = fit(suite, "--gpu", "L4")
+    assert done.returncode == status and sentence in done.stdout
+    rows = (re.split(r" {2,}", line.strip())[0] for line in done.stdout.splitlines() if "left out" in line[-12:])
+    assert list(rows) == left_out
+
+
 def test_what_is_advised_together_makes_it_fit(suite: Path) -> None:
     gpu = GPUS["T4"]
     job = jobs(suite, gpu).jobs[0]

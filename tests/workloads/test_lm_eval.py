@@ -281,6 +281,39 @@ def test_the_shipped_task_runs_offline(llama: Path) -> None:
     assert set(result) == {"acc", "acc_norm"} and result["acc"].n == 4
 
 
+def test_data_that_cannot_be_had_stop_a_run_before_its_training(llama: Path, tasks: Path, tmp_path: Path) -> None:
+    row = {"instruction": "질문", "input": "", "output": "답"}
+    (tmp_path / "rows.jsonl").write_text(32 * f"{json.dumps(row)}\n", encoding="utf-8")
+    (tmp_path / "suite.yaml").write_text(
+        "name: early\n"
+        "models:\n"
+        f"  base: {{path: {llama}, prompt_format: alpaca_ko, max_seq_length: 256}}\n"
+        "  tuned: {like: base, adapter: {trained_by: lora}, compare_to: base}\n"
+        "training:\n"
+        "  lora: {model: base, data: {path: rows.jsonl}, trainer: {max_steps: 4, optim: adamw_torch}}\n"
+        f"lm_eval: {{tasks: [quiz, quiz_on_hub], task_folders: [{tasks}], models: [tuned]}}\n",
+        encoding="utf-8",
+    )
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        suite, results = str(tmp_path / "suite.yaml"), str(tmp_path / "out")
+        command = [sys.executable, "-m", "harness", "run", suite, "--results", results, *options]
+        offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        return subprocess.run(command, cwd=REPOSITORY, env=offline, capture_output=True, text=True)
+
+    stopped = run()
+    sentence = "the data of 'quiz_on_hub' are not in the local cache, and the network is off"
+    assert stopped.returncode == 3, stopped.stderr
+    assert sentence in stopped.stderr and "'nobody/no-such-set'" in stopped.stderr
+    assert "hint: Load them once while connected" in stopped.stderr
+    assert "train adapter" not in stopped.stderr and not (tmp_path / "out/adapters").exists()
+    trained = run("-o", "lm_eval.tasks=[quiz]")
+    assert trained.returncode == 0 and "Before the training:" in trained.stderr, trained.stderr
+    late = run()  # the adapter is in the cache: nothing is lost by waiting for the job
+    assert late.returncode == 3 and sentence in late.stderr
+    assert "Before the training:" not in late.stderr and "train adapter lora: done" in late.stderr
+
+
 def test_a_run_ends_with_ability_beside_the_rates(llama: Path, adapter: Path, tasks: Path, tmp_path: Path) -> None:
     prompt = {
         "id": "a",

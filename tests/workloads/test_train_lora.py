@@ -15,6 +15,7 @@ import torch
 from harness.adapter_cache import ADAPTER_FILES, CachedAdapter, lookup
 from harness.errors import HarnessError, NotAvailable, PrecisionMismatch
 from harness.records import Event, JobRecord, Measurement, TrainingResult, TrainingStep
+from harness.report.events import event_text
 from harness.suite import Lora, Model, Trainer, Training, TrainingData
 from harness.workloads.train_lora import TrainingWork, train_lora
 from tests.tiny_models import make_tiny_llama
@@ -343,6 +344,7 @@ def test_an_eight_bit_optimizer_is_replaced_on_a_cpu_and_that_is_said(make: Make
     plain, replaced = make().run(), make(trainer={"optim": "adamw_8bit"}).run()
     assert "adamw_torch in place of adamw_8bit" in replaced.result.substitutions["optim"]
     assert "adamw_torch in place" in replaced.events["setting_substituted"].message
+    assert "adamw_8bit → adamw_torch (앞의" in event_text(replaced.events["setting_substituted"])
     assert replaced.result.settings["optim"] == "adamw_torch"
     assert replaced.adapter_bytes() == plain.adapter_bytes()
     assert plain.result.substitutions == {}
@@ -447,6 +449,7 @@ def test_positions_are_stretched_only_for_rows_beyond_the_window(make: Maker, tm
     needed = make(place=make_tiny_llama(tmp_path / "shorter", max_position_embeddings=64)).run()
     assert needed.result.settings["rope_scaling_factor"] == 256 / 64
     assert "RoPE was scaled by 4" in needed.events["rope_scaled"].message
+    assert "RoPE를 4배로" in event_text(needed.events["rope_scaled"])
     within = make_tiny_llama(tmp_path / "within", max_position_embeddings=longest)
     plain = make(place=within).run()
     assert plain.result.settings["rope_scaling_factor"] is None
@@ -456,6 +459,7 @@ def test_positions_are_stretched_only_for_rows_beyond_the_window(make: Maker, tm
     assert cut.result.rows_truncated == 12
     assert cut.result.tokens <= 16 * 64
     assert "12 rows are longer than 64 tokens" in cut.events["rows_truncated"].message
+    assert "64토큰보다 긴 학습 행 12개를" in event_text(cut.events["rows_truncated"])
 
 
 def test_stretched_positions_are_those_of_a_model_configured_so(llama: Path) -> None:
