@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import psutil
+
 POWER_SAMPLING_SECONDS = 0.05
 WATCH_SECONDS = 0.5
 UNEXPLAINED_BYTES = 2 * 1024**3
@@ -179,12 +181,16 @@ class ForeignUse:
 
 
 class ForeignWatch:
-    """Looks, before a job touches the GPU and every half second during it, for processes that are not the job's."""
+    """Looks, before a job touches the GPU and every half second during it, for processes that are not the job's.
+
+    The job's are this one and those it started: vLLM computes in children.
+    """
 
     def __init__(self, gpu: Gpu | None) -> None:
         self._gpu = gpu
         self._before: dict[int, int] = {}
         self._during: dict[int, int] = {}
+        self._own = {os.getpid()}
         self._unexplained = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -206,7 +212,7 @@ class ForeignWatch:
 
     def use(self) -> ForeignUse:
         """Return what was seen up to now."""
-        foreign = foreign_processes(self._during, self._before, os.getpid())
+        foreign = foreign_processes(self._during, self._before, self._own)
         return ForeignUse(
             before=len(self._before),
             during=len(foreign),
@@ -217,18 +223,19 @@ class ForeignWatch:
     def _watch(self) -> None:
         assert self._gpu is not None
         while not self._stopping.wait(WATCH_SECONDS):
+            self._own |= {child.pid for child in psutil.Process().children(recursive=True)}
             for one in self._gpu.processes():
                 self._during[one.pid] = max(one.memory_bytes, self._during.get(one.pid, 0))
 
 
-def foreign_processes(seen: dict[int, int], before: Collection[int], own_pid: int) -> dict[int, int]:
-    """Return the processes (pid -> bytes) among those seen that are not this one.
+def foreign_processes(seen: dict[int, int], before: Collection[int], own: Collection[int]) -> dict[int, int]:
+    """Return the processes (pid -> bytes) among those seen that are not the job's `own`.
 
-    In a container NVML shows the host's process ids, and ours is among them under a number that this process does not
-    know: then one that was not there before is taken to be this process, the largest.
+    In a container NVML shows the host's process ids, and the job's are among them under numbers that it does not know:
+    then one that was not there before is taken to be the job's, the largest.
     """
-    foreign = {pid: size for pid, size in seen.items() if pid != own_pid}
+    foreign = {pid: size for pid, size in seen.items() if pid not in own}
     new = [pid for pid in foreign if pid not in before]
-    if own_pid not in seen and new:
+    if new and not any(pid in own for pid in seen):
         del foreign[max(new, key=lambda pid: foreign[pid])]
     return foreign

@@ -208,7 +208,7 @@ class Vllm(Section):
     )
 
     def share_of(self, device: str) -> float:
-        """Return the share of the memory of 'cuda' or 'cpu' to reserve; on a CPU everything else lives in the same memory."""
+        """Return the share of the memory of 'cuda' or 'cpu' to reserve; on a CPU all else lives in the same memory."""
         return self.gpu_memory_share or (0.9 if device == "cuda" else 0.2)
 
 

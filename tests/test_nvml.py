@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 
@@ -92,10 +93,20 @@ def test_a_process_that_came_and_went_is_found(nvml: FakeNvml, monkeypatch: pyte
     assert watch.use().during == 1
 
 
+def test_a_process_that_the_job_started_is_its_own(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.nvml.WATCH_SECONDS", 0.01)
+    with subprocess.Popen(["sleep", "60"]) as child:
+        with ForeignWatch(Gpu("GPU-1")) as watch:
+            nvml.processes = {os.getpid(): GIB, child.pid: 100 * GIB}
+            time.sleep(0.1)
+        child.kill()
+    assert not watch.use().found
+
+
 def test_in_a_container_the_new_process_under_an_unknown_number_is_this_one() -> None:
-    assert foreign_processes({70_001: 16 * GIB}, before=(), own_pid=12) == {}
-    assert foreign_processes({70_001: 16 * GIB, 70_002: GIB}, before=(), own_pid=12) == {70_002: GIB}
-    assert foreign_processes({69_000: 30 * GIB, 70_001: GIB}, before=(69_000,), own_pid=12) == {69_000: 30 * GIB}
+    assert foreign_processes({70_001: 16 * GIB}, before=(), own={12}) == {}
+    assert foreign_processes({70_001: 16 * GIB, 70_002: GIB}, before=(), own={12}) == {70_002: GIB}
+    assert foreign_processes({69_000: 30 * GIB, 70_001: GIB}, before=(69_000,), own={12}) == {69_000: 30 * GIB}
 
 
 def test_memory_that_nobody_visible_holds_is_told(nvml: FakeNvml) -> None:

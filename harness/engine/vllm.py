@@ -27,6 +27,8 @@ from harness.suite import Sampling
 
 PROBE = "안녕하세요?"
 PROBE_LOGPROBS = 20
+LOGPROB_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 5e-2}
+"""What rounding may change in a log-probability when rows share a batch."""
 LOGGED_ERROR = re.compile(r"\bERROR\b.*\] \w+(?:Error|Exception): (.+)")
 
 
@@ -69,7 +71,11 @@ def load(order: WorkOrder) -> VllmEngine:
         reason = _logged_error(log, logged_before) or reason_of(error)
         hint = f"If memory is short, lower sampling.vllm.gpu_memory_share. vLLM's output is in {log}."
         raise NotAvailable(f"engine: vllm did not start: {reason}", hint) from error
-    return VllmEngine(order, variants, llm, time.perf_counter() - started)
+    engine = VllmEngine(order, variants, llm, time.perf_counter() - started)
+    if mixed := engine.rows_that_mix():
+        engine.close()  # whoever answers instead needs the memory
+        raise EngineUnsuited(f"in this vLLM a row of {mixed} is changed by an adapter of the row beside it")
+    return engine
 
 
 class VllmEngine:
@@ -78,12 +84,14 @@ class VllmEngine:
     def __init__(self, order: WorkOrder, variants: Sequence[Partner], llm: Any, start_seconds: float) -> None:
         self.order, self.variants, self.llm, self.start_seconds = order, variants, llm, start_seconds
         # A process waits for its children at its end, and vLLM's wait for orders; finalizers come before that.
-        Finalize(self, llm.llm_engine.engine_core.shutdown, exitpriority=1)
+        self.close = Finalize(self, llm.llm_engine.engine_core.shutdown, exitpriority=1)
         tokenizer = load_tokenizer(order.model, order.model_place)
         self.config = llm.llm_engine.model_config.hf_config
         named = [self.config.eos_token_id, tokenizer.eos_token_id]
         ends = {token for one in named if one is not None for token in (one if isinstance(one, list) else [one])}
         self.texts = Texts(order.model, tokenizer, sorted(ends))
+        self.alone = [self._probe(self._lora(number))[0] for number in range(len(variants))]
+        """Log-probabilities of the likeliest first tokens by each of the order's models."""
 
     def warmup_seconds(self) -> float:
         """Return the seconds from the start of vLLM until it took requests."""
@@ -94,7 +102,7 @@ class VllmEngine:
         import torch
 
         device = self.llm.llm_engine.vllm_config.device_config.device_type
-        base = self._probe(None)
+        base = self._probe(None)[0]
         described = []
         for number, variant in enumerate(self.variants):
             change = self._change(number, base) if variant.adapter_place else None
@@ -131,23 +139,35 @@ class VllmEngine:
             raise HarnessError(f"The prompt begins with {count} BOS tokens; the prompt format already writes one.")
         return count
 
+    def rows_that_mix(self) -> str | None:
+        """Name a model whose row comes out otherwise, and as another's, where all models share a batch.
+
+        vLLM for CPUs gives a row without an adapter the last adapter of its batch (0.24 to 0.32).
+        """
+        self.llm.reset_prefix_cache()
+        tolerance = LOGPROB_TOLERANCE[self.order.model.dtype]
+        for number, row in enumerate(self._probe(*map(self._lora, range(len(self.variants))))):
+            distances = [_distance(row, alone) for alone in self.alone]
+            if distances[number] > max(tolerance, min(distances)):
+                return self.variants[number].name
+        return None
+
     def _change(self, number: int, base: dict[int, float]) -> float:
         """Return the largest change of a likely token's log-probability that the adapter makes."""
-        adapted = self._probe(self._lora(number))
-        shared = adapted.keys() & base.keys()
-        change = max((abs(adapted[token] - base[token]) for token in shared), default=float("inf"))
+        change = _distance(self.alone[number], base)
         if change == 0:
             place = self.variants[number].adapter_place
             raise HarnessError(f"{place}: the adapter changes nothing.", "Was it trained, and for this base model?")
         return change
 
-    def _probe(self, lora: Any) -> dict[int, float]:
+    def _probe(self, *loras: Any) -> list[dict[int, float]]:
+        """Return the log-probabilities of the likeliest first tokens of an answer, for each LoRA request in a batch."""
         from vllm import SamplingParams
 
         params = SamplingParams(temperature=0, max_tokens=1, logprobs=PROBE_LOGPROBS)
-        prompt = {"prompt_token_ids": self.texts.token_ids([PROBE])[0]}
-        output = self.llm.generate([prompt], params, lora_request=lora, use_tqdm=False)[0]
-        return {token: entry.logprob for token, entry in output.outputs[0].logprobs[0].items()}
+        prompts = [{"prompt_token_ids": self.texts.token_ids([PROBE])[0]}] * len(loras)
+        outputs = self.llm.generate(prompts, params, lora_request=list(loras), use_tqdm=False)
+        return [{token: entry.logprob for token, entry in output.outputs[0].logprobs[0].items()} for output in outputs]
 
     def _lora(self, number: int) -> Any:
         from vllm.lora.request import LoRARequest
@@ -215,6 +235,12 @@ class VllmEngine:
                 counts[int(str(output.request_id).split("-")[2])] += len(output.outputs[0].token_ids)
             marks += [time.perf_counter()] * (min(counts) - len(marks))
         return PassTimes(start, tuple(marks))
+
+
+def _distance(first: dict[int, float], second: dict[int, float]) -> float:
+    """Return the largest difference of a log-probability over the tokens that are likely in both."""
+    shared = first.keys() & second.keys()
+    return max((abs(first[token] - second[token]) for token in shared), default=float("inf"))
 
 
 def _random_prompts(rows: int, tokens: int, vocabulary: int) -> list[list[int]]:

@@ -26,7 +26,14 @@ from harness.report.wording import NO_DATA, both, join, number, percent, quantit
 from harness.summary import Summary
 
 RAW_VALUES_SHOWN = 400
-OWN_EVENTS = ("foreign_gpu_processes", "point_left_out", "engine_unsuited", "roofline_left_out", "energy_not_measured")
+OWN_EVENTS = (
+    "foreign_gpu_processes",
+    "point_left_out",
+    "engine_unsuited",
+    "roofline_left_out",
+    "memory_reserved",
+    "energy_not_measured",
+)
 PERCENTILES = (90, 99)
 """Of a latency, beside its median."""
 

@@ -29,6 +29,7 @@ PREFILL_METHOD = "batch * prompt tokens / time to first token; greedy, end token
 DECODE_METHOD = "batch * (new tokens - 1) / time from first to last token"
 POINT_KEYS = tuple(TimingPoint.model_fields)
 POINT_SPAN = "over the passes of this point, counters set back before it"
+RESERVATION = "vLLM's reservation and not what the model needs"
 SHORTEST_ENERGY_SECONDS = 1.0
 """The counter moves in steps of up to a tenth of a second; over less than this they would show."""
 
@@ -50,8 +51,10 @@ def measure_throughput(order: WorkOrder, send: Callable[[Message], None]) -> Non
         load = timer.series.one(
             "load_seconds", "s", "load", (load_seconds,), "weights, tokenizer and adapter, until usable"
         )
-        loading = timer.series.memory(memory.peaks, "load", "while loading", prefix="loading_peak")
+        loading = timer.memory(timer.series, memory.peaks, "load", "while loading", prefix="loading_peak")
         records = [loaded, load, *loading, *timer.idle_power(), *timer.all_points()]
+        if timer.reserves:
+            records.append(_reservation(order, timer.series))
     send(Records(records=marked(records, timer.series, watch.use())))
 
 
@@ -102,6 +105,7 @@ class _Timer:
         self.shape = _shape(subject, loaded) if self.roofline else None
         same = {"dtype": loaded.compute_dtype, "quantization": loaded.quantization, "engine": loaded.engine}
         self.series = Series(order, same)
+        self.reserves = loaded.engine == "vllm"
         self.no_energy: str | None = None
         self.done = 0
 
@@ -147,11 +151,19 @@ class _Timer:
         return [
             *speeds,
             series.one("warmup_seconds", "s", "generate", (warmup_seconds,), warmup_method),
-            *series.memory(memory.peaks, "generate", POINT_SPAN),
-            *_per_gib(series, speeds[1], memory.peaks),
+            *self.memory(series, memory.peaks, "generate", POINT_SPAN),
+            *(() if self.reserves else _per_gib(series, speeds[1], memory.peaks)),
             *_energy(series, energy, point.batch_size * point.new_tokens * self.repeats),
             *(_roofline(series, self.shape, passes, point) if self.shape else ()),
         ]
+
+    def memory(self, series: Series, peaks: Mapping[str, int], *arguments: str, **named: str) -> list[Measurement]:
+        """Make `Series.memory`'s measurements; of an engine that reserves, only the device's, marked as that."""
+        if not self.reserves:
+            return series.memory(peaks, *arguments, **named)
+        of_device = {name: value for name, value in peaks.items() if name == "nvml_device_bytes"}
+        found = series.memory(of_device, *arguments, **named)
+        return [one.model_copy(update={"not_comparable": RESERVATION}) for one in found]
 
     def _passes(self, point: TimingPoint, count: int) -> list[PassTimes]:
         passes = []
@@ -161,6 +173,15 @@ class _Timer:
             total = len(self.points) * (self.warmup + self.repeats)
             self.send(Progress(done=self.done, total=total, unit="passes"))
         return passes
+
+
+def _reservation(order: WorkOrder, series: Series) -> JobRecord:
+    share = order.sampling.vllm.share_of("cuda" if _has_gpu(order) else "cpu")
+    message = (
+        f"No memory that {order.job.model} needs is shown: vLLM reserves {share:.0%} of the memory at its start, "
+        "whatever the model needs, in processes of its own."
+    )
+    return series.event("memory_reserved", message, {"model": order.job.model, "share": f"{share:.0%}"})
 
 
 def _shape(subject: Backend | Engine, loaded: LoadedModel) -> ModelShape | None:

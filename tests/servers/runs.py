@@ -56,15 +56,15 @@ def finished_page(done: subprocess.CompletedProcess[str]) -> Path:
     return Path(done.stdout.strip().splitlines()[-1])
 
 
-def records(results: Path, job: str) -> list[dict[str, Any]]:
-    """Return what the jobs of this kind, or kind and model, have said."""
-    files = sorted(results.glob(f"*/*/jobs/{job}-*/records.jsonl"))
+def records(results: Path, job: str, suite: str = "*") -> list[dict[str, Any]]:
+    """Return what the jobs of this kind, or kind and model, have said in all runs of these suites."""
+    files = sorted(results.glob(f"{suite}/*/jobs/{job}-*/records.jsonl"))
     return [json.loads(line) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def answers(results: Path, model: str) -> dict[str, dict[str, Any]]:
+def answers(results: Path, model: str, suite: str = "*") -> dict[str, dict[str, Any]]:
     """Return a model's answers by the prompt's id."""
-    rows = (row for row in records(results, "generate") if row["kind"] == "generation" and row["model"] == model)
+    rows = (row for row in records(results, "generate", suite) if row["kind"] == "generation" and row["model"] == model)
     return {row["prompt_id"]: row for row in rows}
 
 

@@ -78,6 +78,18 @@ def test_speeds_are_tokens_over_seconds_and_the_warm_up_does_not_count(monkeypat
     assert figures["generate_seconds"].values == pytest.approx([0.9] * 3)
 
 
+def test_the_memory_of_an_engine_that_reserves_is_not_shown_as_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock: Any = KnownClock()
+    description = clock.describe().model_copy(update={"engine": "vllm"})
+    monkeypatch.setattr(clock, "describe", lambda: (description,))
+    monkeypatch.setattr("harness.workloads.throughput.open_engine", lambda order: clock)
+    inbox = Inbox()
+    measure_throughput(make_order(Path("none"), kind="throughput", parameters={**PARAMETERS, "engine": "vllm"}), inbox)
+    assert not [name for name in measured(inbox) if "bytes" in name or "gib" in name]
+    (event,) = [one for one in inbox.records if isinstance(one, Event) and one.code == "memory_reserved"]
+    assert "reserves 20%" in event.message
+
+
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_llama(tmp_path_factory.mktemp("llama"))
