@@ -14,7 +14,7 @@ from harness.backends import OutOfMemory, PassTimes
 from harness.errors import NotAvailable
 from harness.nvml import Gpu, idle_power_watts
 from harness.records import Event, LoadedModel, Measurement, Scalar
-from harness.suite import Dtype, Model, Throughput
+from harness.suite import Dtype, Model, Sampling, Throughput, Vllm
 from harness.workloads.throughput import measure_throughput
 from harness.workloads.train_timing import time_training
 from tests.fake_nvml import FakeNvml
@@ -84,10 +84,12 @@ def test_the_memory_of_an_engine_that_reserves_is_not_shown_as_what_it_needs(mon
     monkeypatch.setattr(clock, "describe", lambda: (description,))
     monkeypatch.setattr("harness.workloads.throughput.open_engine", lambda order: clock)
     inbox = Inbox()
-    measure_throughput(make_order(Path("none"), kind="throughput", parameters={**PARAMETERS, "engine": "vllm"}), inbox)
+    sampling = Sampling(vllm=Vllm(gpu_memory_share=0.3))
+    parameters = {**PARAMETERS, "engine": "vllm"}
+    measure_throughput(make_order(Path("none"), kind="throughput", sampling=sampling, parameters=parameters), inbox)
     assert not [name for name in measured(inbox) if "bytes" in name or "gib" in name]
     (event,) = [one for one in inbox.records if isinstance(one, Event) and one.code == "memory_reserved"]
-    assert "reserves 20%" in event.message
+    assert "reserves 30%" in event.message
 
 
 @pytest.fixture(scope="module")
