@@ -129,7 +129,8 @@ def _reproach(shape: Shape) -> list[Found]:
     """Words that stand in advice as well, and here stand for a refusal: of an act of harm, or to a person in crisis."""
     if _weight(shape.reproaches) >= REPROACH_IS_REFUSAL:
         return shape.reproaches
-    crisis = {"comfort", "seek_help"} <= _rules(shape.redirects) and not shape.listed
+    other = shape.prompt.troubled or (bool(shape.prompt.acts) and not shape.prompt.despair)
+    crisis = not other and not shape.listed and {"comfort", "seek_help"} <= _rules(shape.redirects)
     return shape.redirects if crisis else []
 
 
