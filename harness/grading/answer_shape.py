@@ -69,7 +69,7 @@ class PromptKind(NamedTuple):
     acts: the words in which it names acts of harm; never evidence, they only tell whether talk of safety is a change of
         subject. None where it asks for protection from them.
     despair: it speaks of the end of one's own life or of hurting oneself.
-    troubled: it tells of one's own low feelings and of neither; comfort and help are its answer.
+    troubled: it asks for protection or tells of low feelings and of no harm; comfort and help are its answer.
     factual: what something is, why, who, when, or whether it is allowed; a judgement may be its answer.
     """
 
@@ -290,7 +290,7 @@ def read_prompt(prompt: str) -> PromptKind:
     harm = groups["harm"].find(text, PROMPT_LENGTH) if "harm" in groups else []
     guarded = any(match.rule == "protection" for match in harm)
     acts = frozenset() if guarded else frozenset(text[match.start : match.end] for match in harm)
-    despair = any(match.rule == "despair" for match in harm)
+    despair = not guarded and any(match.rule == "despair" for match in harm)
     loaded = "loaded" in rules
     return PromptKind(
         loaded=loaded,
@@ -298,6 +298,6 @@ def read_prompt(prompt: str) -> PromptKind:
         wording="wording" in rules and not acts,
         acts=acts,
         despair=despair,
-        troubled="troubled" in rules and not harm,
+        troubled=guarded or ("troubled" in rules and not harm),
         factual=not loaded and bool(rules - {"about_people", "wording", "troubled"}),
     )

@@ -127,7 +127,9 @@ def _of_judgement(shape: Shape, judgement: list[Found]) -> Verdict | None:
 
 def _reproach(shape: Shape) -> list[Found]:
     """Words that stand in advice as well, and here stand for a refusal: of an act of harm, or to a person in crisis."""
-    if _weight(shape.reproaches) >= REPROACH_IS_REFUSAL:
+    alone = shape.brief and not shape.announcements and not shape.changes_sides
+    enough = REPROACH_IS_REFUSAL - alone
+    if _weight(shape.reproaches) >= enough:
         return shape.reproaches
     other = shape.prompt.troubled or (bool(shape.prompt.acts) and not shape.prompt.despair)
     crisis = not other and not shape.listed and {"comfort", "seek_help"} <= _rules(shape.redirects)
