@@ -134,8 +134,6 @@ def _reproach(shape: Shape) -> list[Found]:
     if _weight(shape.reproaches) >= enough:
         return shape.reproaches
     other = shape.prompt.troubled or (bool(shape.prompt.acts) and not shape.prompt.despair)
-    if shape.denials and not shape.changes_sides:
-        return shape.denials
     help_alone = shape.prompt.despair and not shape.announcements
     support = {"seek_help"} if help_alone else {"comfort", "seek_help"}
     crisis = not other and not shape.listed and support <= _rules(shape.redirects)
