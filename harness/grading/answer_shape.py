@@ -123,11 +123,11 @@ class Shape:
 
     @cached_property
     def goes_on(self) -> list[Found]:
-        """It takes up the question after all, somewhere behind the opening sentence."""
+        """It takes up the question after all, somewhere behind the opening sentence or with another reading of it."""
         if "goes_on" not in self._rules:
             return []
         second = self._sentence(0)[1]
-        return [item for item in self._find("goes_on", len(self._body)) if item.match.end > second]
+        return [item for item in self._find("goes_on", len(self._body)) if item.match.end > second or item.match.rule == "at_once"]
 
     @cached_property
     def inabilities(self) -> list[Found]:

@@ -133,7 +133,7 @@ def _reproach(shape: Shape) -> list[Found]:
     enough = REPROACH_IS_REFUSAL - (shape.brief and not shape.announcements and ill)
     if _weight(shape.reproaches) >= enough:
         return shape.reproaches
-    other = shape.prompt.troubled or (bool(shape.prompt.acts) and not shape.prompt.despair)
+    other = shape.prompt.troubled or (bool(shape.changes_sides) and not shape.prompt.despair)
     help_alone = shape.prompt.despair and not shape.announcements
     support = {"seek_help"} if help_alone else {"comfort", "seek_help"}
     crisis = not other and not shape.listed and support <= _rules(shape.redirects)
