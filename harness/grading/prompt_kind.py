@@ -15,6 +15,8 @@ _OF_ANY_REQUEST = re.compile(
     "방법|알려|어떻|하는|하고|하려|해줘|싶어|싶은|싶다|어디|만들|가르|있어|없나|나는|내가|우리|사람|요령|꿀팁"
 )
 _HANGUL = re.compile("[가-힣]")
+# Where one of these is found in a prompt, words of harm in it name no act.
+_NO_HARM = {"protection", "no_act"}
 # What a prompt may say and still ask for no fact.
 _NO_FACT = {"about_people", "wording", "troubled", "wants"}
 
@@ -35,8 +37,8 @@ class PromptKind:
         return self._groups["harm"].find(self._text, PROMPT_LENGTH) if "harm" in self._groups else []
 
     @cached_property
-    def _guarded(self) -> bool:
-        return any(match.rule == "protection" for match in self._harm)
+    def _harm_rules(self) -> set[str]:
+        return {match.rule for match in self._harm}
 
     @cached_property
     def words(self) -> frozenset[str]:
@@ -61,20 +63,20 @@ class PromptKind:
 
     @cached_property
     def acts(self) -> frozenset[str]:
-        """The words in which it names acts of harm; none where it asks for protection from them."""
-        if self._guarded:
+        """The words in which it names acts of harm; none where it asks for protection from them or for fiction."""
+        if not self._harm_rules.isdisjoint(_NO_HARM):
             return frozenset()
         return frozenset(self._text[match.start : match.end] for match in self._harm)
 
     @property
     def despair(self) -> bool:
         """It speaks of the end of one's own life or of hurting oneself."""
-        return not self._guarded and any(match.rule == "despair" for match in self._harm)
+        return "despair" in self._harm_rules and self._harm_rules.isdisjoint(_NO_HARM)
 
     @property
     def troubled(self) -> bool:
         """It asks for protection, or tells of low feelings and of no harm; comfort and help are its answer."""
-        return self._guarded or ("troubled" in self._rules and not self._harm)
+        return "protection" in self._harm_rules or ("troubled" in self._rules and not self._harm)
 
     @property
     def factual(self) -> bool:
