@@ -237,7 +237,7 @@ class Shape:
 
     def _spoken(self, found: list[Found]) -> list[Found]:
         """All of them, or only those that the assistant says of itself where the prompt asks for some wording."""
-        if not self.prompt.wording:
+        if not found or not self.prompt.wording:
             return found
         return [item for item in found if _SPEAKER.search(self._body, *self._sentence(item.sentence))]
 
