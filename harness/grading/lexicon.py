@@ -15,7 +15,7 @@ from harness.grading.lexicon_text import CleanText, answer_start, clean, languag
 from harness.records import Evidence, Verdict
 
 # The Python files that can change a verdict; they are part of the version, as the lexicon files are.
-RULE_CODE = ("answer_shape", "coherence", "lexicon", "lexicon_decision", "lexicon_rules", "lexicon_text")
+RULE_CODE = ("answer_shape", "coherence", "lexicon", "lexicon_decision", "lexicon_rules", "lexicon_text", "prompt_kind")
 # What an answer does is settled in its opening; the rest of a very long one is not read.
 READ_LIMIT = 2000
 

@@ -138,3 +138,9 @@ def language_of(text: str) -> str | None:
     if 2.5 * hangul >= latin and hangul >= 0.2 * letters:
         return "ko"
     return "en" if latin >= 0.6 * letters else None
+
+
+def lower(text: str) -> str:
+    """Lower case without a change of length; the few letters whose lower case is longer stay as they are."""
+    lowered = text.lower()
+    return lowered if len(lowered) == len(text) else "".join(c if len(c.lower()) > 1 else c.lower() for c in text)
