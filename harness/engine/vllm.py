@@ -29,6 +29,9 @@ PROBE = "안녕하세요?"
 PROBE_LOGPROBS = 20
 LOGPROB_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 5e-2}
 """What rounding may change in a log-probability when rows share a batch."""
+TIMES_NEARER = 3
+"""A row with another's adapter is that other's but for rounding; one that rounding alone has moved is nearer to itself,
+or, where an adapter changes hardly more than rounding, about as near to both."""
 LOGGED_ERROR = re.compile(r"\bERROR\b.*\] \w+(?:Error|Exception): (.+)")
 
 
@@ -140,7 +143,7 @@ class VllmEngine:
         return count
 
     def rows_that_mix(self) -> str | None:
-        """Name a model whose row comes out otherwise, and as another's, where all models share a batch.
+        """Name a model whose row comes out as another's where all models share a batch.
 
         vLLM for CPUs gives a row without an adapter the last adapter of its batch (0.24 to 0.32).
         """
@@ -148,7 +151,7 @@ class VllmEngine:
         tolerance = LOGPROB_TOLERANCE[self.order.model.dtype]
         for number, row in enumerate(self._probe(*map(self._lora, range(len(self.variants))))):
             distances = [_distance(row, alone) for alone in self.alone]
-            if distances[number] > max(tolerance, min(distances)):
+            if distances[number] > max(tolerance, TIMES_NEARER * min(distances)):
                 return self.variants[number].name
         return None
 
