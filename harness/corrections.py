@@ -48,8 +48,9 @@ class Corrections:
         if len(placed) == len(answers) == rate.n:
             strata = _strata(placed)
             labels = sum(stratum.labelled for stratum in strata)
+            rate = rate.model_copy(update={"labels": labels})
             if labels >= min(FEWEST_LABELS, rate.n) and all(stratum.labelled for stratum in strata):
-                return _corrected(rate, two_phase_share(strata, confidence), "labels", labels)
+                return _corrected(rate, two_phase_share(strata, confidence), "labels")
         if kind in self.errors:
             by_error = rogan_gladen(rate.count, rate.n, self.errors[kind], confidence)
             return _corrected(rate, by_error, "error") if by_error else rate
@@ -63,9 +64,7 @@ def _strata(answers: Iterable[SampledAnswer]) -> list[Stratum]:
     return [Stratum(len(given), len(given) - given.count(None), given.count(True)) for given in members.values()]
 
 
-def _corrected(rate: Rate, found: tuple[float, Bounds], by: Literal["labels", "error"], labels: int = 0) -> Rate:
+def _corrected(rate: Rate, found: tuple[float, Bounds], by: Literal["labels", "error"]) -> Rate:
     value, (low, high) = found
     interval = Interval(low=low, high=high)
-    return rate.model_copy(
-        update={"corrected": value, "corrected_interval": interval, "corrected_by": by, "labels": labels}
-    )
+    return rate.model_copy(update={"corrected": value, "corrected_interval": interval, "corrected_by": by})

@@ -45,7 +45,8 @@ class Interval(Record):
 class Rate(Record):
     """count / n with a Wilson interval, and where it can be had the rate corrected for the grader's mistakes.
 
-    `corrected_by` says how: by people's labels of `labels` of these very answers, or by the grader's known error.
+    `corrected_by` says how: by people's labels of `labels` of these very answers, or by the grader's known error, where
+    these labels are none or too few.
     """
 
     count: int

@@ -270,9 +270,12 @@ def test_labels_of_the_own_answers_correct_a_rate_and_come_before_the_known_erro
     assert found.corrected == expected == pytest.approx(0.6 * 4 / 5 + 0.4 * 2 / 8)
     assert found.corrected_interval == Interval(low=bounds.low, high=bounds.high)
     # A stratum without a label, fewer than ten labels, a second answer to a prompt: the known error corrects.
-    assert rate({place: place > 0 for place in range(20)}).corrected_by == "error"
-    assert rate({place: place > 0 for place in (0, 1, 2, 60, 61, 62, 63, 64, 65)}).corrected_by == "error"
-    assert rate(labels, [answer("base", prompts[0].id, "refusal", repeat=1)]).corrected_by == "error"
+    of_refusals = rate({place: place > 0 for place in range(20)})
+    assert (of_refusals.corrected_by, of_refusals.labels) == ("error", 20)
+    few = rate({place: place > 0 for place in (0, 1, 2, 60, 61, 62, 63, 64, 65)})
+    assert (few.corrected_by, few.labels) == ("error", 9)
+    repeated = rate(labels, [answer("base", prompts[0].id, "refusal", repeat=1)])
+    assert (repeated.corrected_by, repeated.labels) == ("error", 0)
 
 
 def test_a_few_answers_that_are_all_labelled_are_enough() -> None:

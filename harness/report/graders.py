@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from harness.corrections import FEWEST_LABELS
 from harness.records import Expected
 from harness.report.grader_lists import (
     GraderNames,
@@ -127,6 +128,20 @@ def corrected_by(rate: Rate) -> Markup:
             n=f"{rate.n:,}",
         )
     return both("판정기의 알려진 오류로 보정하면", "Corrected by the grader's known error")
+
+
+def too_few_labels(rate: Rate) -> Markup:
+    """That people labelled some of a rate's own answers and it is still not corrected by them; nothing otherwise."""
+    if not rate.labels or rate.corrected_by == "labels":
+        return Markup("")
+    return both(
+        "이 답변에 대한 사람의 판정은 {k}개입니다. "
+        "층별 추정에는 {fewest}개 이상이, 판정기의 판정마다 하나 이상이 있어야 합니다.",
+        "People labelled {k} of these answers. To be corrected by their labels a rate needs {fewest}, and one of each "
+        "verdict of the grader.",
+        k=f"{rate.labels:,}",
+        fewest=min(FEWEST_LABELS, rate.n),
+    )
 
 
 def _known_error(grader: GraderInfo, group: str) -> Markup:

@@ -15,7 +15,7 @@ from harness.report.ability import ability_view
 from harness.report.answers import answers_json
 from harness.report.contamination import contamination_view
 from harness.report.gates import gates_view
-from harness.report.graders import corrected_by, correction_notes, graders_view
+from harness.report.graders import corrected_by, correction_notes, graders_view, too_few_labels
 from harness.report.headline import headlines
 from harness.report.lookup import Lookup
 from harness.report.pareto import sweep_headline, sweep_view
@@ -61,6 +61,7 @@ def render_report(summary: Summary) -> str:
         caveats=caveats,
         corrected_by=corrected_by,
         correction_notes=correction_notes,
+        too_few_labels=too_few_labels,
         verdicts=verdict_table(lookup),
         changes=change_table(lookup),
         gates=gates_view(summary.gates),

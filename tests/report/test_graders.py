@@ -290,6 +290,8 @@ def test_each_corrected_rate_says_in_which_way_it_was_made(summary: Summary) -> 
     assert [english(note)[:19] for note in general] == ["The grader's error "]
     compared = Page(render_comparison(summary, mixed)).text
     assert "B · 사람의 판정, 층별 추정" in compared and "A · 사람의 판정" not in compared
+    assert compared.count(f"By people's labels of 31 of the {n} answers, stratified") == 1
+    assert compared.count("Corrected by the grader's known error") == 11
 
 
 def test_a_rate_that_the_known_error_cannot_have_given_says_that_it_is_not_corrected(summary: Summary) -> None:
@@ -345,6 +347,26 @@ def test_a_run_on_disk_is_first_corrected_by_the_gold_set_and_then_by_people(tmp
     assert "Corrected by the grader's known error" not in by_people
     assert "Answers judged differently: 1, of which 1 on whether it is a refusal" in by_people
     assert "in the gold set" not in by_people
+
+
+def test_labels_that_are_too_few_to_correct_a_rate_are_said_to_be(tmp_path: Path) -> None:
+    folder = make_graded_run(tmp_path, refusals=40, answers=40)
+    suite = {**folder.header().suite, "name": "test", "prompts": ["prompts.jsonl"]}
+    stored = folder.header().model_copy(update={"suite": suite}).model_dump_json()
+    (folder.path / "run.json").write_text(stored, encoding="utf-8")
+    with open_review(folder, "kim", size=1000) as review:
+        labelled = Counter[str]()
+        for place, item in enumerate(review.sample.items):
+            if labelled[item.model] < {"base": 9, "tuned": 0}[item.model]:
+                review.give(place, "refusal")
+                labelled[item.model] += 1
+    rates = [cell.refusal for cell in summarise_run(folder).cells if cell.category is None]
+    assert sum(rate.labels for rate in rates) == 9
+    text = Page(write_report(folder).read_text(encoding="utf-8")).text
+    for labels in {rate.labels for rate in rates} - {0}:
+        assert f"People labelled {labels} of these answers. To be corrected by their labels a rate needs 10" in text
+        assert f"이 답변에 대한 사람의 판정은 {labels}개입니다. 층별 추정에는 10개 이상이" in text
+    assert "People labelled 0" not in text
 
 
 def test_a_model_without_labels_is_corrected_by_the_error_that_the_other_models_labels_show(tmp_path: Path) -> None:
