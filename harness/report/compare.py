@@ -16,7 +16,7 @@ from harness.metrics import majority
 from harness.records import GateReport, Measurement, Prompt
 from harness.report.answers import answers_json
 from harness.report.gates import gates_view
-from harness.report.graders import correction_notes
+from harness.report.graders import corrected_by, correction_notes, too_few_labels
 from harness.report.lookup import Lookup
 from harness.report.measurement_kinds import KINDS, SILENT, Kind
 from harness.report.performance import condition, condition_keys, quartiles
@@ -62,7 +62,10 @@ def render_comparison(a: Summary, b: Summary, gates: GateReport | None = None) -
         ],
         common=len(merged.rows),
         only=(len(a.rows) - len(merged.rows), len(b.rows) - len(merged.rows)),
+        graders={letter: summary.grader for letter, summary in zip(LETTERS, (a, b), strict=True)},
+        corrected_by=corrected_by,
         correction_notes=correction_notes,
+        too_few_labels=too_few_labels,
         rate_plots=rate_panels(lookup),
         changes=change_table(lookup),
         category_tables=[(group, category_table(lookup, group)) for group in lookup.groups if lookup.categories(group)],
