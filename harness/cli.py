@@ -161,8 +161,7 @@ def review(
     folder = RunFolder.open(run_folder)
     with folder.exclusive():
         grade_if_needed(folder)
-    labelled = serve_review(folder, name, size=size, seed=seed, port=port, open_browser=not no_browser)
-    typer.echo(f"{labelled} answers have a label.")
+    typer.echo(serve_review(folder, name, size=size, seed=seed, port=port, open_browser=not no_browser))
     typer.echo(write_report(folder))
 
 

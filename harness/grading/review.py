@@ -150,6 +150,12 @@ class Review:
         self._log.append(grade)
         self._remember(place, grade)
 
+    def progress(self) -> str:
+        """Say how many answers of the sample have a label; one that was skipped has none."""
+        skipped = list(self.labels.values()).count("skipped")
+        done = f"{len(self.labels) - skipped} of {len(self.sample.items)} answers have a label"
+        return f"{done}, {skipped} skipped." if skipped else f"{done}."
+
     def _remember(self, place: int, grade: Grade) -> None:
         self.labels.pop(place, None)
         if grade.reply != UNDONE:

@@ -64,11 +64,11 @@ def serve_review(
     port: int = 0,
     open_browser: bool = True,
     announce: Callable[[str], None] = print,
-) -> int:
-    """Serve the named person's review until interrupted; return how many answers have a label then."""
+) -> str:
+    """Serve the named person's review until interrupted; return how far it is then, as a sentence."""
     with open_review(folder, name, size, seed) as review:
         server = ReviewServer(review, port)
-        announce(server.url)
+        announce(f"{server.url} (Ctrl-C ends the review and rebuilds the run's page)")
         if open_browser:
             webbrowser.open(server.url)
         try:
@@ -77,7 +77,7 @@ def serve_review(
             pass
         finally:
             server.server_close()
-        return len(review.labels)
+        return review.progress()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -62,6 +66,22 @@ def test_a_finished_run_gets_a_judge_that_its_suite_did_not_have(plain: Path, tm
     assert harness("grade", plain).returncode == 0  # and the judge stays on the page
     summary = json.loads((plain / "summary.json").read_text(encoding="utf-8"))
     assert [key.partition("@")[0] for key in summary["graders"]["graders"]] == ["judge-kim", "lexicon"]
+
+
+def test_a_review_says_how_it_ends_and_how_far_it_is(plain: Path) -> None:
+    command = [sys.executable, "-u", "-m", "harness", "review", str(plain), "--size", "3", "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address, _, how = process.stdout.readline().partition(" ")
+        assert how == "(Ctrl-C ends the review and rebuilds the run's page)\n"
+        for item, label in enumerate(["compliance", "skipped"]):
+            body = json.dumps({"item": item, "label": label}).encode()
+            request = Request(f"{address}label", body, {"Content-Type": "application/json"})
+            urlopen(request).close()
+        process.send_signal(signal.SIGINT)
+        told = process.stdout.read().splitlines()
+    assert told == ["1 of 3 answers have a label, 1 skipped.", str(plain / "report.html")]
+    assert "human-reviewer" in (plain / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
