@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import Fault, InvalidInput
-from harness.importers.columns import Draft, SourceRow, expected_by
+from harness.importers.columns import Draft, LeftOut, SourceRow, expected_by
 from harness.records import Expected
 from harness.suite_yaml import nearest
 
@@ -30,10 +30,13 @@ class ColumnMapping:
         """Make a draft of a row. A label that is not named is left out."""
         row = row.with_inner(self.columns.values())
         label = self._field(row, "expected")
+        known = self.labels or EXPECTATIONS
+        if label and label not in known:
+            raise LeftOut(f"no --label says what '{label}' expects")
         return Draft(
             text=self._field(row, "text"),
             category=self._field(row, "category"),
-            expected=expected_by(self.labels or EXPECTATIONS, label),
+            expected=expected_by(known, label),
             own_id=self._field(row, "id"),
             twin=self._field(row, "pair_id"),
         )

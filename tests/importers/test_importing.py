@@ -82,6 +82,15 @@ def test_all_that_is_wrong_with_a_mapping_is_said_at_once(tmp_path: Path) -> Non
     assert "text=COLUMN" in wrong and "--value expected=refuse" in wrong
 
 
+def test_labels_without_a_meaning_name_the_option_that_gives_them_one(tmp_path: Path) -> None:
+    rows = [{"q": "하나", "verdict": "bad"}, {"q": "둘", "verdict": "fine"}]
+    path, columns = write(tmp_path / "mine.csv", rows), ("text=q", "expected=verdict")
+    wrong = sentence(tmp_path, "columns", path, columns=columns)
+    assert "(1 row, no --label says what 'bad' expects; 1 row, no --label says what 'fine' expects)" in wrong
+    done = load(tmp_path, "columns", path, columns=columns, labels=("bad=refuse",))
+    assert done.left_out == {"no --label says what 'fine' expects": 1}
+
+
 def test_a_known_set_takes_no_mapping(tmp_path: Path) -> None:
     path = write(tmp_path / "xstest.csv", XSTEST)
     assert "only the importer 'columns'" in sentence(tmp_path, "xstest", path, values=("expected=refuse",))
