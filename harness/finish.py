@@ -164,6 +164,6 @@ def _entries(results: Path) -> Iterable[RunEntry]:
             header = folder.header()
             yield run_entry(header, (folder.path / "summary.json").read_text(encoding="utf-8"), link)
         except FileNotFoundError:
-            yield RunEntry(suite, run_id, header.started_at, link, problem="not finished")
+            yield RunEntry(suite, run_id, header.started_at, link)
         except (StoreError, ValueError) as error:
             yield RunEntry(suite, run_id, "", link, problem=reason_of(error))

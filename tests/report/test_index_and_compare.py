@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from harness.finish import write_index
 from harness.records import Prompt, Verdict
 from harness.report.compare import merge, paired_models, render_comparison, setting_differences, speed_table
 from harness.report.index import RunEntry, render_index, run_entry
 from harness.summary import AnswerRow, Summary
+from tests.grading.runs import make_run
 from tests.report.factory import answer, make_summary
 from tests.report.reading import Page
 
@@ -65,6 +69,13 @@ def test_runs_are_listed_newest_first_with_links_and_flags(first: Summary) -> No
     assert "run.json:1: <not> JSON" in page.text
     assert render_index(entries) == render_index(reversed(entries))
     assert "default-src 'none'" in page.policy
+
+
+def test_a_run_that_stopped_is_not_complete_rather_than_unreadable(tmp_path: Path) -> None:
+    make_run(tmp_path, {"base": ["가"]})
+    page = Page(write_index(tmp_path).read_text(encoding="utf-8"))
+    assert "not complete" in page.text and "끝나지 않음" in page.text
+    assert "unreadable" not in page.text
 
 
 def test_an_empty_index_says_so_and_another_schema_is_refused(first: Summary) -> None:
