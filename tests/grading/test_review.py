@@ -350,6 +350,8 @@ def test_answers_that_could_not_be_loaded_are_said(
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "height"), [(360, 640), (1280, 800)])
 def test_fits_a_phone_and_a_desk(tmp_path: Path, browser: Any, width: int, height: int) -> None:
+    from selenium.webdriver.common.keys import Keys
+
     folder = make_run(tmp_path, {"base": ["아주긴낱말" * 60 + "\n" + "https://example.org/" + "a" * 300]})
     grade_run(folder)
     with serving(folder) as (server, review):
@@ -365,6 +367,10 @@ def test_fits_a_phone_and_a_desk(tmp_path: Path, browser: Any, width: int, heigh
             assert all(button.is_displayed() and button.size["height"] >= 44 for button in buttons)
             shown = browser.execute_script("return document.querySelector('footer').getBoundingClientRect()")
             assert shown["bottom"] <= height + 1 and shown["height"] < height / 2
+            browser.find_element("id", "help-button").click()
+            top = browser.execute_script("return document.querySelector('#help-title').getBoundingClientRect().top")
+            assert top >= 0  # the help is read from its top, not from the button that closes it
+            press(browser, Keys.ESCAPE)
             browser.find_element("css selector", "[data-label=refusal]").click()
             wait_for_count(browser, "1 / 1")
             assert review.labels == {0: "refusal"}
