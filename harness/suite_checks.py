@@ -140,7 +140,8 @@ class Checker:
                     f"random weights answer nothing of sense, so a suite that reports quality ({' and '.join(asks)}) "
                     "takes no model with them: leave that out, or use weights: file.",
                 )
-        wrong = {path[0] for path in self.wrong}  # what is asked there is not known
+        wrong = {path[0] for path in self.wrong}  # what is asked there is not known, nor under a misspelt key
+        wrong |= {fault.nearest for fault in self.document.faults if fault.nearest and "." not in fault.key}
         if not asks and not suite.training and suite.performance == Performance() and not wrong & set(_WORK):
             self.fault(("name",), f"the suite asks for nothing: give {', '.join(_WORK[:-1])} or {_WORK[-1]}.")
 

@@ -375,6 +375,7 @@ def test_work_of_a_wrong_type_is_one_fault(folder: Path) -> None:
     text = "name: demo\nprompts: prompts.jsonl\nmodels: {base: {path: ./model}}\n"
     assert [fault.key for fault in faults(text)] == ["prompts"]
     assert "asks for nothing" in faults(text.replace("prompts: prompts.jsonl\n", ""))[0].problem
+    assert [fault.nearest for fault in faults(text.replace("prompts: ", "promts: "))] == ["prompts"]
 
 
 values = st.recursive(
