@@ -75,14 +75,15 @@ def run(
 def validate(suite: SuiteFile, override: Overrides = None, results: Results = DEFAULT_RESULTS) -> None:
     """Check a suite completely without loading a model."""
     from harness.gates.baselines import saved_names
+    from harness.importers.importing import counted
     from harness.suite_file import load_suite
     from harness.workloads.training_data import check_training_files
 
     loaded = load_suite(suite, tuple(override or ()), saved_names(results))
     swept = f" ({len(loaded.sweep)} variants of a sweep)" if loaded.sweep else ""
     rows = check_training_files(loaded)
-    counts = [f"{len(loaded.suite.models)} models{swept}", f"{len(loaded.prompts)} prompts"]
-    counts += [f"{rows} training rows"] if rows else []
+    counts = [counted(len(loaded.suite.models), "model") + swept, counted(len(loaded.prompts), "prompt")]
+    counts += [counted(rows, "training row")] if rows else []
     typer.echo(f"{suite}: {', '.join(counts)}, no faults.")
 
 

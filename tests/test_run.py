@@ -322,6 +322,10 @@ def test_validate_counts_training_rows_and_train_says_where_there_is_nothing_to_
     suite: Path, llama_suite: Path
 ) -> None:
     assert "24 prompts, 16 training rows, no faults" in run(llama_suite, verb="validate").stdout
+    row = {**PROMPT, "id": "g0", "text": "숫자 0은?", "expected": "comply", "pair_id": None}
+    write_lines(llama_suite.with_name("one.jsonl"), [row])
+    one = run(llama_suite, "-o", "prompts=[one.jsonl]", verb="validate")
+    assert "2 models, 1 prompt, 16 training rows, no faults" in one.stdout, one.stderr
     assert run(suite, verb="train").stdout == "The suite trains nothing.\n"
 
 
