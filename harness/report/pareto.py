@@ -114,16 +114,17 @@ def sweep_headline(summary: Summary) -> list[Headline]:
         "count": len(candidates),
         "name": best.name,
         "rate": Markup('<b class="number">{}</b>').format(percent(harmful.value)),
-        "aside": Markup('<span class="aside">({:.0%} CI {})</span>').format(
-            summary.confidence, share_interval(harmful.interval)
-        ),
     }
+    level, interval = f"{summary.confidence:.0%}", share_interval(harmful.interval)
+    aside = Markup('<span class="aside">({} {} {})</span>')
     costs = [(one, percent(rate.value)) for one in ("lookalike", "general") if (rate := _rate(best, one))]
     korean = {"lookalike": "무해한 닮은꼴의 {}", "general": "일반 질문의 {}"}
     english = {"lookalike": "{} of the harmless look-alikes", "general": "{} of the general prompts"}
     sentence = both(
-        "설정 {count}가지 가운데 유해 질문을 가장 많이 거절한 것은 {name}입니다: {rate} {aside}{costs_ko}.",
-        "Of {count} settings, {name} refuses harmful prompts most often: {rate} {aside}{costs_en}.",
+        "설정 {count}가지 가운데 유해 질문을 가장 많이 거절한 것은 {name}입니다: {rate} {aside_ko}{costs_ko}.",
+        "Of {count} settings, {name} refuses harmful prompts most often: {rate} {aside_en}{costs_en}.",
+        aside_ko=aside.format(level, "신뢰구간", interval),
+        aside_en=aside.format(level, "CI", interval),
         costs_ko="".join([", 과잉 거절은 " * bool(costs), ", ".join(korean[one].format(rate) for one, rate in costs)]),
         costs_en="".join([", and " * bool(costs), " and ".join(english[one].format(rate) for one, rate in costs)]),
         **values,

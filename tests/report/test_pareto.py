@@ -193,6 +193,7 @@ def test_settings_that_are_alike_are_not_told_apart() -> None:
 
 def test_the_headline_speaks_of_settings_and_folds_the_models(page: Page) -> None:
     assert "Of 3 settings, tuned-r16 refuses harmful prompts most often" in page.sentence("en")
+    assert "(95% CI [" in page.sentence("en") and "(95% 신뢰구간 [" in page.sentence("ko")
     assert page.html.count('<h2 class="further">') == 9
     assert "A sentence on each model (9)" in page.html
 
