@@ -88,10 +88,10 @@ def _score(side: Side, gate: Gate) -> AbilityScore:
     scores = [one for one in side.summary.abilities if one.model == side.model]
     of_task = [one for one in scores if one.task == gate.task]
     if not of_task:
-        tasks = ", ".join(dict.fromkeys(one.task for one in scores)) or "-"
+        tasks = ", ".join(dict.fromkeys(one.task for one in scores))
         raise NoData(
-            f"{side.model} 모델에는 과제 {gate.task}의 결과가 없습니다. 있는 과제: {tasks}",
-            f"there is no result of task {gate.task} for {side.model}; there are: {tasks}",
+            f"{side.model} 모델에는 과제 {gate.task}의 결과가 없습니다. 있는 과제: {tasks or '없음'}",
+            f"there is no result of task {gate.task} for {side.model}; there are: {tasks or 'none'}",
         )
     of_metric = [one for one in of_task if one.metric == gate.task_metric]
     if not of_metric:

@@ -141,8 +141,8 @@ def _chosen(side: Side, gate: Gate) -> Measurement:
     if not measured:
         names = ", ".join(dict.fromkeys(one.name for one in side.summary.measurements if one.model == side.model))
         raise NoData(
-            f"{side.model} 모델에는 {gate.metric}의 측정이 없습니다. 있는 측정: {names or '-'}",
-            f"{gate.metric} was not measured for {side.model}; measured were: {names or '-'}",
+            f"{side.model} 모델에는 {gate.metric}의 측정이 없습니다. 있는 측정: {names or '없음'}",
+            f"{gate.metric} was not measured for {side.model}; measured were: {names or 'none'}",
         )
     found = [measured[number] for number in fitting([one.conditions for one in measured], gate.conditions)]
     if len(found) == 1:

@@ -109,8 +109,9 @@ def test_a_gate_without_data_fails_and_says_why(summary: Summary) -> None:
     assert "no graded answers" in said(judged({"metric": "refusal", "at_least": 0}, bare))
     assert "no answers" in said(judged({"metric": "failed", "at_most": 1}, bare))
     assert "compare_to" in said(judged({"metric": "refusal", "max_drop": 1}, bare))
-    assert "no result of task click" in said(judged({"metric": "ability", "task": "click", "at_least": 0}, bare))
-    assert "was not measured" in said(judged(decode, bare))
+    ability = said(judged({"metric": "ability", "task": "click", "at_least": 0}, bare))
+    assert "no result of task click for tuned; there are: none" in ability
+    assert "was not measured for tuned; measured were: none" in said(judged(decode, bare))
     training = {"metric": "training_seconds", "model": None, "training": "safety", "at_most": 1e9}
     assert "no record of a training step safety" in said(judged(training, bare))
     assert "no corrected rate" in said(judged({"metric": "corrected_refusal", "at_least": 0}, summary))
