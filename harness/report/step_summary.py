@@ -34,7 +34,7 @@ from harness.report.wording import (
     quantity_range,
     share_interval,
 )
-from harness.summary import Summary
+from harness.summary import Rate, Summary
 
 MARKS = {"passed": "✅ passed", "failed": "❌ failed", "no_data": "❌ no data"}
 SPEEDS = ("prefill_tokens_per_second", "decode_tokens_per_second", "served_tokens_per_second")
@@ -121,10 +121,19 @@ def _rate_lines(summary: Summary) -> list[str]:
                 share_interval(rate.interval) or NO_DATA,
                 f"{rate.n:,}",
                 *difference,
+                _corrected(rate),
             ]
         )
-    columns = ["Refusals of", "Model", "Rate", "Interval (%)", "n", "Change (points)", "McNemar"]
+    columns = ["Refusals of", "Model", "Rate", "Interval (%)", "n", "Change (points)", "McNemar", "Corrected"]
     return ["## Refusal and over-refusal", "", *_table(columns, rows)] if rows else []
+
+
+def _corrected(rate: Rate) -> str:
+    """The corrected rate and in which way it was made."""
+    if rate.corrected is None:
+        return NO_DATA
+    way = f"{rate.labels:,} people's labels" if rate.corrected_by == "labels" else "grader's known error"
+    return f"{percent(rate.corrected)} {share_interval(rate.corrected_interval)}, {way}"
 
 
 def _ability_lines(summary: Summary) -> list[str]:

@@ -16,7 +16,7 @@ from harness.report.junit import junit_xml
 from harness.report.page import render_report
 from harness.report.step_summary import comparison_summary, plain, step_summary
 from harness.suite import Gate
-from harness.summary import Summary
+from harness.summary import Interval, Summary
 from tests.gates.junit_form import read_junit
 from tests.report.factory import HOSTILE_TEXTS, make_summary
 from tests.report.reading import Page
@@ -79,6 +79,20 @@ def test_markdown_has_tables_of_gates_rates_and_speed(summary: Summary) -> None:
     tables = [line for line in text.splitlines() if line.startswith("|")]
     widths = {line.count(" | ") for line in tables if "refuses" in line or line.startswith("|  | Gate")}
     assert widths == {7}
+
+
+def test_markdown_has_the_corrected_rates_and_how_each_was_made(summary: Summary) -> None:
+    first, second, *others = summary.cells
+    by_labels = {"corrected": 0.5, "corrected_interval": Interval(low=0.25, high=0.75), "corrected_by": "labels"}
+    by_error = {**by_labels, "corrected": 0.125, "corrected_by": "error"}
+    ways = [{**by_labels, "labels": 13}, {**by_error, "labels": 9}]
+    changed = [
+        cell.model_copy(update={"refusal": cell.refusal.model_copy(update=way), "category": None})
+        for cell, way in zip((first, second), ways, strict=True)
+    ]
+    text = step_summary(summary.model_copy(update={"cells": (*changed, *others)}))
+    assert "| 50.0% [25.0, 75.0], 13 people's labels |" in text
+    assert "| 12.5% [25.0, 75.0], grader's known error |" in text
 
 
 def test_the_same_summary_gives_the_same_bytes(summary: Summary) -> None:
