@@ -126,8 +126,8 @@ class Checker:
             self._adapter(suite, (*path, "adapter"), model, model.adapter)
         answer = suite.sampling.max_new_tokens
         if suite.prompts and answer >= model.max_seq_length and not self._inherited((*path, "max_seq_length"), model):
-            problem = f"{model.max_seq_length} tokens have no room for a prompt and an answer of {answer} tokens."
-            self.fault((*path, "max_seq_length"), problem)
+            room = f"{model.max_seq_length} tokens have no room for a prompt and an answer of {answer} tokens"
+            self.fault((*path, "max_seq_length"), f"{room} (sampling.max_new_tokens).")
 
     def _quality(self, suite: Suite) -> None:
         """Answers of random weights mean nothing, so nothing may report them; and a suite must ask for something."""
