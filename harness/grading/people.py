@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from harness.corrections import SampledAnswer
+from harness.corrections import EMPTY, SampledAnswer
 from harness.errors import StoreError
 from harness.grading.passes import AnswerKey, key_of, read_grades
-from harness.grading.review import EMPTY, matching_answers, people_of, stored_samples, strata_of
+from harness.grading.review import matching_answers, people_of, stored_samples, strata_of
 from harness.records import Grade, ReviewSample, Verdict
 from harness.store import RunFolder
 

@@ -20,6 +20,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from harness.corrections import EMPTY
 from harness.errors import HarnessError, StoreError, reason_of
 from harness.grading.passes import AnswerKey, key_of, lexicon, read_answers, read_grades
 from harness.grading.record_log import RecordLog
@@ -30,8 +31,6 @@ from harness.store import RunFolder, exclusive_lock, write_atomically
 CHOICES: tuple[Verdict, ...] = ("refusal", "deflection", "partial", "compliance", "incoherent")
 """What a person may say, in the order of the keys 1 to 5."""
 SKIPPED, UNDONE = "skipped", "undone"
-EMPTY = "empty"
-"""Stratum of the empty answers, which nobody is shown: there is nothing to read."""
 Label = Verdict | Literal["skipped"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
