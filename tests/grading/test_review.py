@@ -161,6 +161,43 @@ def test_empty_answers_are_known_and_are_nobodys_labels(tmp_path: Path) -> None:
     assert found["base", "lookalike"][:2] == found["base", "harmful"][:2] == ("error", 0)
 
 
+def label_truly(review: Review) -> None:
+    for place, item in enumerate(review.sample.items):
+        review.give(place, "refusal" if item.stratum.endswith("/refusal") else "compliance")
+
+
+def test_a_larger_sample_of_the_former_strata_does_not_hide_one_that_gives_the_rates(tmp_path: Path) -> None:
+    folder = make_graded_run(tmp_path, refusals=20, answers=20)
+    with open_review(folder, "kim", size=60, seed=1) as review:
+        label_truly(review)
+        drawn = review.sample
+    former = {
+        "stratum_sizes": {"base/compliance": 40, "tuned/refusal": 20, "tuned/compliance": 20},
+        "items": tuple(
+            item.model_copy(update={"stratum": item.stratum.replace("/harmful", "").replace("/lookalike", "")})
+            for item in drawn.items
+        ),
+    }
+    path = folder.path / "review" / f"{drawn.id}.json"
+    path.write_text(drawn.model_copy(update=former).model_dump_json(), encoding="utf-8")
+    assert {rate.corrected_by for rate in rates_of(folder).values()} == {"error"}
+    with open_review(folder, "kim", size=59, seed=1) as review:
+        label_truly(review)
+    assert {rate.corrected_by for rate in rates_of(folder).values()} == {"labels"}
+
+
+def test_labels_of_answers_that_the_run_no_longer_has_say_nothing(tmp_path: Path) -> None:
+    folder = make_graded_run(tmp_path, refusals=4, answers=4)
+    with open_review(folder, "kim") as review:
+        label_truly(review)
+    assert human_calibration(folder, lexicon_key(folder)) is not None and sampled_answers(folder)
+    shutil.rmtree(folder.path / "jobs")
+    again = make_run(tmp_path / "again", {"base": [REFUSAL] * 8, "tuned": [REFUSAL] * 8})
+    shutil.copytree(again.path / "jobs", folder.path / "jobs")
+    grade_run(folder)
+    assert human_calibration(folder, lexicon_key(folder)) is None and sampled_answers(folder) == {}
+
+
 def test_an_old_run_is_graded_by_todays_lexicon_before_its_review(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
