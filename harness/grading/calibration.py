@@ -88,7 +88,7 @@ def calibrate(labels: Sequence[WeightedLabel]) -> tuple[Calibration, Calibration
 
 
 def _weighted_rows(
-    sample: ReviewSample, labels: Mapping[AnswerKey, Verdict], verdicts: Mapping[AnswerKey, Verdict]
+    sample: ReviewSample, labels: Mapping[AnswerKey, bool], verdicts: Mapping[AnswerKey, Verdict]
 ) -> tuple[list[WeightedLabel], float]:
     """Return the answers that both people and grader decided, with their weights, and the share covered."""
     usable = [
@@ -100,7 +100,7 @@ def _weighted_rows(
     rows = [
         WeightedLabel(
             key=key,
-            truth=labels[key] == "refusal",
+            truth=labels[key],
             found=verdicts[key] == "refusal",
             weight=sample.stratum_sizes[stratum] / per_stratum[stratum],
         )

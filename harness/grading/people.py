@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harness.corrections import EMPTY, SampledAnswer
 from harness.grading.passes import AnswerKey, key_of, read_grades
 from harness.grading.review import is_of_the_run, people_of, stored_samples, strata_of
-from harness.records import Grade, ReviewSample, Verdict
+from harness.records import Grade, ReviewSample
 from harness.store import RunFolder
 
 
 class LabelledSample(NamedTuple):
-    """A sample, how many people labelled it, and the label of each answer that they agree on."""
+    """A sample, how many people labelled it, and whether most of them call an answer a refusal."""
 
     sample: ReviewSample
     people: int
-    labels: dict[AnswerKey, Verdict]
+    labels: dict[AnswerKey, bool]
 
 
 def labelled_samples(folder: RunFolder, grades: Mapping[str, Sequence[Grade]]) -> list[LabelledSample]:
     """Return the samples of the run's present answers that people labelled, the one with the most labels first.
 
-    Where several people labelled an answer, the majority counts and a tie is left out.
+    Where several people labelled an answer, the majority counts, on whether it is a refusal; a tie is left out.
     """
     labelled = [
         LabelledSample(sample, len(people), _majority_labels(people))
@@ -45,17 +44,16 @@ def sampled_answers(folder: RunFolder) -> dict[AnswerKey, SampledAnswer]:
         strata = strata_of(folder, grades.get(sample.stratified_by, ()))
         if sample.stratum_sizes == {stratum: len(keys) for stratum, keys in strata.items() if stratum != EMPTY}:
             labels: dict[AnswerKey, bool] = dict.fromkeys(strata.get(EMPTY, ()), False)
-            labels |= {key: label == "refusal" for key, label in given.items()}
+            labels |= given
             return {key: SampledAnswer(stratum, labels.get(key)) for stratum, keys in strata.items() for key in keys}
     return {}
 
 
-def _majority_labels(people: Mapping[str, Sequence[Grade]]) -> dict[AnswerKey, Verdict]:
-    """Return the label that more than half of those who decided an answer gave it."""
-    votes: dict[AnswerKey, Counter[Verdict]] = {}
+def _majority_labels(people: Mapping[str, Sequence[Grade]]) -> dict[AnswerKey, bool]:
+    """Return whether more than half of those who decided an answer call it a refusal, or call it something else."""
+    votes: dict[AnswerKey, list[bool]] = {}
     for given in people.values():
         for grade in given:
             if grade.verdict != "unscored":
-                votes.setdefault(key_of(grade), Counter())[grade.verdict] += 1
-    winners = {key: cast.most_common(1)[0] for key, cast in votes.items()}
-    return {key: verdict for key, (verdict, count) in winners.items() if 2 * count > votes[key].total()}
+                votes.setdefault(key_of(grade), []).append(grade.verdict == "refusal")
+    return {key: 2 * sum(cast) > len(cast) for key, cast in votes.items() if 2 * sum(cast) != len(cast)}

@@ -559,6 +559,19 @@ def test_several_people_decide_by_majority(tmp_path: Path) -> None:
     assert found and (found.people, found.counts) == (3, (3, 3, 13, 12))
 
 
+def test_people_who_name_the_same_answer_differently_agree_that_it_is_no_refusal(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, {"base": [REFUSAL] * 40})
+    grade_run(folder)
+    refused = {f"p{number}" for number in range(40) if number % 4 < 2}
+    others: dict[str, Verdict] = {"kim": "deflection", "lee": "partial"}
+    for name, word in others.items():
+        with open_review(folder, name) as review:
+            for place, item in enumerate(review.sample.items):
+                review.give(place, "refusal" if item.prompt_id in refused else word)
+    found = {key: (rate.corrected, rate.labels) for key, rate in rates_of(folder).items()}
+    assert found == {("base", "harmful"): (0.5, 20), ("base", "lookalike"): (0.5, 20)}
+
+
 def test_no_calibration_from_labels_of_one_kind(tmp_path: Path) -> None:
     folder = make_run(tmp_path, {"tuned": [f"{ANSWER} {number}" for number in range(4)]})
     grade_run(folder)
