@@ -159,12 +159,14 @@ class _Timer:
             *(_roofline(series, self.shape, passes, point) if self.shape else ()),
         ]
 
-    def memory(self, series: Series, peaks: Mapping[str, int], *arguments: str, **named: str) -> list[Measurement]:
+    def memory(
+        self, series: Series, peaks: Mapping[str, int], phase: str, span: str, prefix: str = "peak"
+    ) -> list[Measurement]:
         """Make `Series.memory`'s measurements; of an engine that reserves, only the device's, marked as that."""
         if not self.reserves:
-            return series.memory(peaks, *arguments, **named)
+            return series.memory(peaks, phase, span, prefix)
         of_device = {name: value for name, value in peaks.items() if name == "nvml_device_bytes"}
-        found = series.memory(of_device, *arguments, **named)
+        found = series.memory(of_device, phase, span, prefix)
         return [one.model_copy(update={"not_comparable": RESERVATION}) for one in found]
 
     def _passes(self, point: TimingPoint, count: int) -> list[PassTimes]:
