@@ -122,7 +122,7 @@ class _Timer:
         records: list[JobRecord] = []
         if self.roofline and self.shape is None:
             message = (
-                f"The roofline leaves {self.model} out: not all of its layers are linear ones that can be counted."
+                f"The roofline leaves {self.model} out: not all of its operations can be counted."
             )
             records.append(self.series.event("roofline_left_out", message, {"model": self.model}))
         for point in self.points:
