@@ -121,9 +121,7 @@ class _Timer:
         """Measure every point. OutOfMemory only in the precision study, where it is for the caller to judge."""
         records: list[JobRecord] = []
         if self.roofline and self.shape is None:
-            message = (
-                f"The roofline leaves {self.model} out: not all of its operations can be counted."
-            )
+            message = f"The roofline leaves {self.model} out: not all of its operations can be counted."
             records.append(self.series.event("roofline_left_out", message, {"model": self.model}))
         for point in self.points:
             series = self.series.at(point.model_dump())
