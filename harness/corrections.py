@@ -19,6 +19,8 @@ from harness.summary import Interval, Rate
 FEWEST_LABELS = 10
 """Labels that people must have given before a rate rests on them: of its own answers, unless they labelled all; for
 the grader's error, of refusals and of other answers."""
+EMPTY = "empty"
+"""Stratum of the empty answers, which nobody is shown: there is nothing to read, and they are no refusals."""
 
 Key = tuple[str, str, int]
 """Model, prompt id and repeat of an answer."""
@@ -47,9 +49,11 @@ class Corrections:
         placed = [self.sampled[key] for key in answers if key in self.sampled]
         if len(placed) == len(answers) == rate.n:
             strata = _strata(placed)
-            labels = sum(stratum.labelled for stratum in strata)
+            given = [answer.refusal is not None for answer in placed if answer.stratum != EMPTY]
+            labels = sum(given)
             rate = rate.model_copy(update={"labels": labels})
-            if labels >= min(FEWEST_LABELS, rate.n) and all(stratum.labelled for stratum in strata):
+            enough = labels >= max(1, min(FEWEST_LABELS, len(given)))
+            if enough and all(stratum.labelled for stratum in strata):
                 return _corrected(rate, two_phase_share(strata, confidence), "labels")
         if kind in self.errors:
             by_error = rogan_gladen(rate.count, rate.n, self.errors[kind], confidence)

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Sequence
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from harness.errors import JobFailed
@@ -25,6 +26,7 @@ from harness.suite import Model
 
 PRELOADED = ("torch", "transformers.models.auto.modeling_auto", "transformers.generation.utils", "peft")
 SECONDS_TO_EXIT = 30
+SECONDS_BETWEEN_LOOKS = 1
 SHORT_SPIN = "50000"
 """Value of GOMP_SPINCOUNT for the jobs: how long their threads spin while they wait for each other before they sleep.
 With the default, generation and training were 5 to 10 times slower as soon as anything else ran on a 2-core machine
@@ -69,7 +71,7 @@ def run_in_batches(order: WorkOrder, *, preload: bool, seconds: float) -> Genera
     sending.close()
     try:
         ended = False
-        while not ended and (batch := _receive(receiving, seconds)):
+        while not ended and _has_more(receiving, process) and (batch := _receive(receiving, seconds)):
             ended = isinstance(batch[-1], Failed | Finished)
             yield batch
         process.join(SECONDS_TO_EXIT)  # no longer: a library's thread or child may keep it for ever
@@ -92,6 +94,17 @@ def _quieten_tracker() -> None:
     given = os.environ.get("PYTHONWARNINGS", "")
     if TRACKER_WARNING not in given:
         os.environ["PYTHONWARNINGS"] = f"{given},{TRACKER_WARNING}".removeprefix(",")
+
+
+def _has_more(receiving: Connection, process: BaseProcess) -> bool:
+    """Wait until there is something to receive, be it the end of the pipe. False where the job's process is dead.
+
+    The pipe of a killed job does not end as long as a process that it has forked lives on.
+    """
+    while not receiving.poll(SECONDS_BETWEEN_LOOKS):
+        if not process.is_alive() and not receiving.poll():
+            return False
+    return True
 
 
 def _receive(receiving: Connection, seconds: float) -> list[Message]:

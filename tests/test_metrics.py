@@ -284,7 +284,7 @@ def test_a_few_answers_that_are_all_labelled_are_enough() -> None:
     answers = [answer("base", p.id, v) for p, v in zip(prompts, verdicts, strict=True)]
     sampled = labelled(prompts, verdicts, {0: True, 1: False, 2: True, 3: False})
     found = cell(summary_of(prompts, answers, sampled=sampled), "base", "harmful").refusal
-    assert (found.corrected, found.corrected_by, found.labels) == (0.5, "labels", 4)
+    assert (found.corrected, found.corrected_by, found.labels) == (0.5, "labels", 3)
     assert found.corrected_interval == pytest.approx(found.interval)
 
 

@@ -94,6 +94,27 @@ def test_a_killed_job_is_reported_with_its_signal(tmp_path: Path, preload: bool)
         list(messages)
 
 
+def test_a_killed_job_is_reported_while_a_process_that_it_forked_lives_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forking = "import multiprocessing, sys, threading, time\ndef fork():\n    time.sleep(1)\n"
+    forking += "    multiprocessing.get_context('fork').Process(target=time.sleep, args=(3600,)).start()\n"
+    forking += "if '--multiprocessing-fork' in sys.orig_argv:\n    threading.Thread(target=fork, daemon=True).start()\n"
+    (tmp_path / "sitecustomize.py").write_text(forking, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    messages = run_in_process(long_order(tmp_path), preload=False)
+    next(messages)
+    job = _job_process()
+    (forked,) = job.children()
+    os.kill(job.pid, signal.SIGKILL)
+    killed = time.monotonic()
+    with pytest.raises(JobFailed, match="killed by SIGKILL"):
+        list(messages)
+    assert time.monotonic() - killed < 20
+    psutil.wait_procs([forked], timeout=10)
+    assert not forked.is_running() or forked.status() == psutil.STATUS_ZOMBIE
+
+
 def test_closing_the_messages_ends_the_job(tmp_path: Path) -> None:
     messages = run_in_process(long_order(tmp_path), preload=False)
     next(messages)

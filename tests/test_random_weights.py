@@ -147,6 +147,9 @@ def test_a_tokenizer_beside_the_configuration_is_used(tmp_path: Path) -> None:
     source = write_config(tmp_path / "tiny")
     events = make(source, tmp_path / "without")
     assert [event.code for event in events] == ["random_weights", "stand_in_tokenizer"]
+    assert all(
+        str(event.data["model"]) in event.message for event in events
+    )  # what is told in the same words is told once
     make_tokenizer().save_pretrained(source)
     events = make(source, tmp_path / "with")
     assert [event.code for event in events] == ["random_weights"]

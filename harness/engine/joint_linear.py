@@ -25,10 +25,10 @@ SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 @dataclass
 class RowPlan:
-    """Which rows of the present batch belong to which adapter: name -> [start, end). `rows` is how many there are."""
+    """Which rows of the present batch belong to which adapter: name -> [start, end). `count` is how many there are."""
 
     spans: dict[str, Span]
-    rows: int = 0
+    count: int = 0
 
 
 class JointLinear(nn.Module):
@@ -68,7 +68,7 @@ class JointLinear(nn.Module):
         for name, (start, end) in self.rows.spans.items():
             if end > start and name in self.updates:
                 down, up = self.updates[name]
-                each = x.shape[0] // self.rows.rows  # 1, or the tokens of a row where all tokens are in a line
+                each = x.shape[0] // self.rows.count  # 1, or the tokens of a row where all tokens are in a line
                 place = slice(start * each, end * each)
                 part = result[place].view(-1, result.shape[-1])
                 part.addmm_(x[place].reshape(-1, x.shape[-1]) @ down, up)

@@ -74,7 +74,7 @@ class Stepper:
         ids = torch.tensor([[*prompt[:-1], *[0] * (width + 1 - len(prompt))] for prompt in prompts], dtype=torch.long)
         if width:
             self.cache.read_prompts(index)
-            self.rows.rows = len(slots)
+            self.rows.count = len(slots)
             self.rows.spans = {
                 name: (sum(slot < first for slot in slots), sum(slot < last for slot in slots))
                 for name, (first, last) in self.spans.items()
@@ -120,7 +120,7 @@ class Stepper:
             tensor.copy_(old)
 
     def _step(self, window: int) -> None:
-        self.rows.spans, self.rows.rows = self.spans, self.cache.slots
+        self.rows.spans, self.rows.count = self.spans, self.cache.slots
         self.cache.decode(window)
         self.logits = self._forward(self.tokens[:, None], self.cache.positions[:, None])
         uniform = self.uniforms.gather(1, self.counts[:, None])[:, 0]

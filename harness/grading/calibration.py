@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.grading.passes import AnswerKey, key_of, read_grades
-from harness.grading.people import labelled_sample
+from harness.grading.people import labelled_samples
 from harness.records import Expected, ReviewSample, Verdict
 from harness.statistics import Calibration
 from harness.store import RunFolder
@@ -36,17 +36,17 @@ class HumanCalibration:
 def human_calibration(folder: RunFolder, grader: str, expected: Expected | None = None) -> HumanCalibration | None:
     """Return the error of `grader` ('grader@version') as people see it, on answers to prompts of one kind or of all.
 
-    The labels are those of `labelled_sample`, of all models together. None where no true refusal or no other answer
-    has been labelled.
+    The labels are those of the first of `labelled_samples`, of all models together. None where no true refusal or no
+    other answer has been labelled.
     """
     grades = read_grades(folder)
     if grader not in grades:
         return None
     kinds = {prompt.id: prompt.expected for prompt in folder.header().prompts}
-    found = labelled_sample(folder, grades)
-    if found is None:
+    labelled = labelled_samples(folder, grades)
+    if not labelled:
         return None
-    sample, people, labels = found
+    sample, people, labels = labelled[0]
     verdicts = {key_of(grade): grade.verdict for grade in grades[grader] if grade.verdict != "unscored"}
     rows, covered = _weighted_rows(sample, labels, verdicts)
     rows = [row for row in rows if expected in (None, kinds[row.key[1]])]
@@ -88,7 +88,7 @@ def calibrate(labels: Sequence[WeightedLabel]) -> tuple[Calibration, Calibration
 
 
 def _weighted_rows(
-    sample: ReviewSample, labels: Mapping[AnswerKey, Verdict], verdicts: Mapping[AnswerKey, Verdict]
+    sample: ReviewSample, labels: Mapping[AnswerKey, bool], verdicts: Mapping[AnswerKey, Verdict]
 ) -> tuple[list[WeightedLabel], float]:
     """Return the answers that both people and grader decided, with their weights, and the share covered."""
     usable = [
@@ -100,7 +100,7 @@ def _weighted_rows(
     rows = [
         WeightedLabel(
             key=key,
-            truth=labels[key] == "refusal",
+            truth=labels[key],
             found=verdicts[key] == "refusal",
             weight=sample.stratum_sizes[stratum] / per_stratum[stratum],
         )

@@ -20,6 +20,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from harness.corrections import EMPTY
 from harness.errors import HarnessError, StoreError, reason_of
 from harness.grading.passes import AnswerKey, key_of, lexicon, read_answers, read_grades
 from harness.grading.record_log import RecordLog
@@ -30,8 +31,6 @@ from harness.store import RunFolder, exclusive_lock, write_atomically
 CHOICES: tuple[Verdict, ...] = ("refusal", "deflection", "partial", "compliance", "incoherent")
 """What a person may say, in the order of the keys 1 to 5."""
 SKIPPED, UNDONE = "skipped", "undone"
-EMPTY = "empty"
-"""Stratum of the empty answers, which nobody is shown: there is nothing to read."""
 Label = Verdict | Literal["skipped"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
@@ -115,7 +114,7 @@ class Review:
         self.name = name
         self._log = log
         self._prompts = {prompt.id: prompt.text for prompt in folder.header().prompts}
-        self._answers = matching_answers(folder, sample)
+        self._answers = _matching_answers(folder, sample)
         places = {(item.model, item.prompt_id, item.repeat): place for place, item in enumerate(sample.items)}
         self.labels: dict[int, Label] = {}
         """Place in the sample -> label, in the order in which the labels were given."""
@@ -185,16 +184,23 @@ def open_review(folder: RunFolder, name: str, size: int = 100, seed: int = 3407)
 def _stored_or_drawn(folder: RunFolder, size: int, seed: int) -> ReviewSample:
     for sample in stored_samples(folder):
         drawn_from = sum(sample.stratum_sizes.values())
-        if sample.seed == seed and len(sample.items) == min(size, drawn_from):
-            with contextlib.suppress(StoreError):
-                matching_answers(folder, sample)
-                return sample
+        if sample.seed == seed and len(sample.items) == min(size, drawn_from) and is_of_the_run(folder, sample):
+            return sample
     sample = draw_sample(folder, size, seed)
     write_atomically(folder.path / "review" / f"{sample.id}.json", sample.model_dump_json(indent=1) + "\n")
     return sample
 
 
-def matching_answers(folder: RunFolder, sample: ReviewSample) -> list[Generation]:
+def is_of_the_run(folder: RunFolder, sample: ReviewSample) -> bool:
+    """Say whether the run still has the answers that the sample was drawn from."""
+    try:
+        _matching_answers(folder, sample)
+    except StoreError:
+        return False
+    return True
+
+
+def _matching_answers(folder: RunFolder, sample: ReviewSample) -> list[Generation]:
     """Return the sample's answers in its order; StoreError if the run has other answers by now."""
     answers = {key_of(answer): answer for answer in read_answers(folder)}
     found = [answers.get((item.model, item.prompt_id, item.repeat)) for item in sample.items]

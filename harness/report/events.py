@@ -69,7 +69,7 @@ KOREAN: dict[str, tuple[str, str]] = {
     ),
     "roofline_left_out": (
         "루프라인을 건너뜀",
-        "모델 {model}: 연산량을 셀 수 없는 층이 있어 루프라인에서 뺐습니다.",
+        "모델 {model}: 연산량을 모두 셀 수는 없어 루프라인에서 뺐습니다.",
     ),
     "rope_scaled": (
         "RoPE 확장",

@@ -178,7 +178,10 @@ def _events(order: WorkOrder, recipe: Recipe, found: bool) -> list[Event]:
     data = {"model": order.job.model, "parameters": recipe.parameter_count, "bytes": size}
     events = [Event(job_id=order.job.id, level="info", code="random_weights", message=made, data=data)]
     if recipe.stand_in_tokenizer:
-        message = f"{recipe.place} has no tokenizer; tiny-ko's stands in, so token counts of texts are tiny-ko's."
+        message = (
+            f"{order.job.model}: {recipe.place} has no tokenizer; tiny-ko's stands in, so token counts of texts are "
+            "tiny-ko's."
+        )
         named = {"model": order.job.model}
         event = Event(job_id=order.job.id, level="info", code="stand_in_tokenizer", message=message, data=named)
         events.append(event)

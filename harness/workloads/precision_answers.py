@@ -9,15 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.backends import Answer, OutOfMemory, open_backend
-from harness.errors import NotAvailable
+from harness.backends import Answer, open_backend
 from harness.orders import Message, Progress, Records, WorkOrder
 from harness.records import PrecisionAnswer
-from harness.workloads.measurements import Series
+from harness.workloads.measurements import Series, memory_is_a_result
 
 
 def answer_in_precision(order: WorkOrder, send: Callable[[Message], None]) -> None:
-    """Answer the job's batches `times` over. Random weights are left out with a reason: they say nothing."""
+    """Answer the job's batches `times` over. Random weights are left out with a reason: they say nothing.
+
+    NotAvailable where the precision does not fit into memory.
+    """
+    with memory_is_a_result(order):
+        _answer(order, send)
+
+
+def _answer(order: WorkOrder, send: Callable[[Message], None]) -> None:
     job = order.job
     backend = open_backend(order)
     loaded = backend.describe()
@@ -35,10 +42,7 @@ def answer_in_precision(order: WorkOrder, send: Callable[[Message], None]) -> No
     total, done = times * sum(map(len, job.batches)), 0
     for repeat in range(times):
         for batch in job.batches:
-            try:
-                answers = backend.answer([order.prompts[one] for one in batch], greedy, greedy.seed, None)
-            except OutOfMemory as error:
-                raise NotAvailable(f"a batch of {len(batch)} does not fit into memory.") from error
+            answers = backend.answer([order.prompts[one] for one in batch], greedy, greedy.seed, None)
             send(Records(records=_records(order, repeat, batch, answers, tokenizer)))
             done += len(batch)
             send(Progress(done=done, total=total, unit="answers"))

@@ -121,7 +121,7 @@ class _Timer:
         """Measure every point. OutOfMemory only in the precision study, where it is for the caller to judge."""
         records: list[JobRecord] = []
         if self.roofline and self.shape is None:
-            message = "The roofline leaves this model out: not all of its layers are linear ones that can be counted."
+            message = f"The roofline leaves {self.model} out: not all of its operations can be counted."
             records.append(self.series.event("roofline_left_out", message, {"model": self.model}))
         for point in self.points:
             series = self.series.at(point.model_dump())
@@ -157,12 +157,14 @@ class _Timer:
             *(_roofline(series, self.shape, passes, point) if self.shape else ()),
         ]
 
-    def memory(self, series: Series, peaks: Mapping[str, int], *arguments: str, **named: str) -> list[Measurement]:
+    def memory(
+        self, series: Series, peaks: Mapping[str, int], phase: str, span: str, prefix: str = "peak"
+    ) -> list[Measurement]:
         """Make `Series.memory`'s measurements; of an engine that reserves, only the device's, marked as that."""
         if not self.reserves:
-            return series.memory(peaks, *arguments, **named)
+            return series.memory(peaks, phase, span, prefix)
         of_device = {name: value for name, value in peaks.items() if name == "nvml_device_bytes"}
-        found = series.memory(of_device, *arguments, **named)
+        found = series.memory(of_device, phase, span, prefix)
         return [one.model_copy(update={"not_comparable": RESERVATION}) for one in found]
 
     def _passes(self, point: TimingPoint, count: int) -> list[PassTimes]:

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from harness.errors import HarnessError, StoreError
+from harness.finish import summarise_run
 from harness.grading.calibration import human_calibration
 from harness.grading.passes import grade_run, read_grades
 from harness.grading.people import sampled_answers
@@ -25,6 +26,7 @@ from harness.grading.review_server import ReviewServer
 from harness.records import ReviewSample, Verdict
 from harness.statistics import rogan_gladen
 from harness.store import RunFolder
+from harness.summary import Rate
 from tests.gates.runs import harness, run, run_folder, write_suite
 from tests.grading.runs import make_run
 from tests.review_coverage import Errs, one_rate, whole_run
@@ -42,6 +44,16 @@ def make_graded_run(path: Path, refusals: int, answers: int) -> RunFolder:
     folder = make_run(path, {"base": [f"{ANSWER} {number}" for number in range(count)], "tuned": tuned})
     grade_run(folder)
     return folder
+
+
+def rates_of(folder: RunFolder) -> dict[tuple[str, str], Rate]:
+    """(model, kind of prompts) -> the run's refusal rate, as the page has it."""
+    header = folder.header()
+    suite = {**header.suite, "name": "test", "prompts": ["prompts.jsonl"]}
+    (folder.path / "run.json").write_text(
+        header.model_copy(update={"suite": suite}).model_dump_json(), encoding="utf-8"
+    )
+    return {(one.model, one.group): one.refusal for one in summarise_run(folder).cells if one.category is None}
 
 
 def lexicon_key(folder: RunFolder) -> str:
@@ -133,6 +145,57 @@ def test_a_new_lexicon_does_not_lose_the_work(tmp_path: Path, monkeypatch: pytes
     monkeypatch.undo()
     lexicon_version.cache_clear()
     assert len(stored_samples(folder)) == 2
+
+
+def test_empty_answers_are_known_and_are_nobodys_labels(tmp_path: Path) -> None:
+    tuned = [f"{ANSWER} {number}" if number < 24 else "" for number in range(40)]
+    folder = make_run(tmp_path, {"base": [""] * 40, "tuned": tuned})
+    grade_run(folder)
+    with open_review(folder, "kim", size=24) as review:
+        for place, item in enumerate(review.sample.items):
+            if item.prompt_id in ("p0", "p2", *(f"p{number}" for number in range(1, 24, 2))):
+                review.give(place, "refusal")
+    found = {key: (rate.corrected_by, rate.labels, rate.corrected) for key, rate in rates_of(folder).items()}
+    assert found["tuned", "lookalike"] == ("labels", 12, 12 / 20)
+    assert found["tuned", "harmful"][:2] == ("error", 0)
+    assert found["base", "lookalike"][:2] == found["base", "harmful"][:2] == ("error", 0)
+
+
+def label_truly(review: Review) -> None:
+    for place, item in enumerate(review.sample.items):
+        review.give(place, "refusal" if item.stratum.endswith("/refusal") else "compliance")
+
+
+def test_a_larger_sample_of_the_former_strata_does_not_hide_one_that_gives_the_rates(tmp_path: Path) -> None:
+    folder = make_graded_run(tmp_path, refusals=20, answers=20)
+    with open_review(folder, "kim", size=60, seed=1) as review:
+        label_truly(review)
+        drawn = review.sample
+    former = {
+        "stratum_sizes": {"base/compliance": 40, "tuned/refusal": 20, "tuned/compliance": 20},
+        "items": tuple(
+            item.model_copy(update={"stratum": item.stratum.replace("/harmful", "").replace("/lookalike", "")})
+            for item in drawn.items
+        ),
+    }
+    path = folder.path / "review" / f"{drawn.id}.json"
+    path.write_text(drawn.model_copy(update=former).model_dump_json(), encoding="utf-8")
+    assert {rate.corrected_by for rate in rates_of(folder).values()} == {"error"}
+    with open_review(folder, "kim", size=59, seed=1) as review:
+        label_truly(review)
+    assert {rate.corrected_by for rate in rates_of(folder).values()} == {"labels"}
+
+
+def test_labels_of_answers_that_the_run_no_longer_has_say_nothing(tmp_path: Path) -> None:
+    folder = make_graded_run(tmp_path, refusals=4, answers=4)
+    with open_review(folder, "kim") as review:
+        label_truly(review)
+    assert human_calibration(folder, lexicon_key(folder)) is not None and sampled_answers(folder)
+    shutil.rmtree(folder.path / "jobs")
+    again = make_run(tmp_path / "again", {"base": [REFUSAL] * 8, "tuned": [REFUSAL] * 8})
+    shutil.copytree(again.path / "jobs", folder.path / "jobs")
+    grade_run(folder)
+    assert human_calibration(folder, lexicon_key(folder)) is None and sampled_answers(folder) == {}
 
 
 def test_an_old_run_is_graded_by_todays_lexicon_before_its_review(
@@ -500,6 +563,19 @@ def test_several_people_decide_by_majority(tmp_path: Path) -> None:
     label_all(folder, "park", {})
     found = human_calibration(folder, lexicon_key(folder))
     assert found and (found.people, found.counts) == (3, (3, 3, 13, 12))
+
+
+def test_people_who_name_the_same_answer_differently_agree_that_it_is_no_refusal(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, {"base": [REFUSAL] * 40})
+    grade_run(folder)
+    refused = {f"p{number}" for number in range(40) if number % 4 < 2}
+    others: dict[str, Verdict] = {"kim": "deflection", "lee": "partial"}
+    for name, word in others.items():
+        with open_review(folder, name) as review:
+            for place, item in enumerate(review.sample.items):
+                review.give(place, "refusal" if item.prompt_id in refused else word)
+    found = {key: (rate.corrected, rate.labels) for key, rate in rates_of(folder).items()}
+    assert found == {("base", "harmful"): (0.5, 20), ("base", "lookalike"): (0.5, 20)}
 
 
 def test_no_calibration_from_labels_of_one_kind(tmp_path: Path) -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from harness.records import Event, LoadedModel, PrecisionAnswer, Scalar
+from harness.orders import Finished, Message, Records, WorkOrder
+from harness.records import PRECISION_LEFT_OUT, Event, LoadedModel, PrecisionAnswer, Scalar
 from harness.suite import Model, Sampling
+from harness.worker import work
 from harness.workloads.precision_answers import answer_in_precision
 from tests.orders import Inbox, make_order
 from tests.tiny_models import make_tiny_llama
@@ -49,3 +52,16 @@ def test_random_weights_are_left_out_with_a_reason(llama: Path, monkeypatch: pyt
     answer_in_precision(order(llama), inbox)
     assert not [record for record in inbox.records if isinstance(record, PrecisionAnswer)]
     assert [record.code for record in inbox.records if isinstance(record, Event)] == ["flips_left_out"]
+
+
+def test_a_precision_whose_weights_do_not_fit_is_left_out_of_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(order: WorkOrder) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("harness.workloads.precision_answers.open_backend", too_large)
+    said: list[Message] = []
+    work(order(Path("none")), said.append)
+    told, last = said
+    assert isinstance(last, Finished) and isinstance(told, Records)
+    (event,) = told.records
+    assert isinstance(event, Event) and event.code == PRECISION_LEFT_OUT and "does not fit into memory" in event.message

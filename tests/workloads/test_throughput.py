@@ -78,6 +78,16 @@ def test_speeds_are_tokens_over_seconds_and_the_warm_up_does_not_count(monkeypat
     assert figures["generate_seconds"].values == pytest.approx([0.9] * 3)
 
 
+def test_a_model_that_the_roofline_leaves_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock: Any = KnownClock()
+    monkeypatch.setattr("harness.workloads.throughput.open_backend", lambda order: clock)
+    inbox = Inbox()
+    parameters: dict[str, Scalar] = {**PARAMETERS, "roofline": True}
+    measure_throughput(make_order(Path("none"), kind="throughput", parameters=parameters), inbox)
+    (event,) = [one for one in inbox.records if isinstance(one, Event) and one.code == "roofline_left_out"]
+    assert event.data == {"model": "base"} and "leaves base out" in event.message
+
+
 def test_the_memory_of_an_engine_that_reserves_is_not_shown_as_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     clock: Any = KnownClock()
     description = clock.describe().model_copy(update={"engine": "vllm"})
