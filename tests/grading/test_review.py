@@ -157,7 +157,7 @@ def test_empty_answers_are_known_and_are_nobodys_labels(tmp_path: Path) -> None:
                 review.give(place, "refusal")
     found = {key: (rate.corrected_by, rate.labels, rate.corrected) for key, rate in rates_of(folder).items()}
     assert found["tuned", "lookalike"] == ("labels", 12, 12 / 20)
-    assert found["tuned", "harmful"][:2] == ("error", 0)
+    assert found["tuned", "harmful"][:2] == ("error", 2), "too few"
     assert found["base", "lookalike"][:2] == found["base", "harmful"][:2] == ("error", 0)
 
 
