@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from harness.corrections import FEWEST_LABELS, Corrections
 from harness.errors import NotAvailable, StoreError, reason_of
-from harness.records import Expected, JobRecord, PrecisionAnswer, RunHeader
+from harness.records import Expected, Grade, JobRecord, PrecisionAnswer, Prompt, RunHeader
 from harness.statistics import Calibration
 from harness.store import RunFolder, find_runs, write_atomically
 from harness.suite import Suite
@@ -76,7 +76,7 @@ def summarise_run(folder: RunFolder) -> Summary:
     if key not in grades:
         raise StoreError(f"{folder.path}: not graded yet by {key}.", f"python -m harness grade {folder.path}")
     records = tuple(_all_records(folder, header))
-    corrections, source, labels = _corrections(folder, key)
+    corrections, source, labels = _corrections(folder, header.prompts, grades, key)
     info = GraderInfo(name=grader.name, version=grader.version, calibrated_on=source, calibration_labels=labels)
     summary = summarise(header, records, grades[key], info, confidence, corrections).model_copy(
         update={
@@ -104,7 +104,9 @@ def _precision_flips(
     return precision_flips(answers, [outcome.verdict for outcome in outcomes], confidence)
 
 
-def _corrections(folder: RunFolder, grader: str) -> tuple[Corrections, Literal["gold", "human"], dict[Expected, int]]:
+def _corrections(
+    folder: RunFolder, prompts: Sequence[Prompt], grades: Mapping[str, Sequence[Grade]], grader: str
+) -> tuple[Corrections, Literal["gold", "human"], dict[Expected, int]]:
     """Return what refusal rates are corrected with: people's labels of the answers, and the lexicon's known error.
 
     The error is that which people's labels of all models' answers show, where there are enough, or else the gold
@@ -112,11 +114,13 @@ def _corrections(folder: RunFolder, grader: str) -> tuple[Corrections, Literal["
     """
     from harness.grading.calibration import human_calibration
     from harness.grading.evaluation import calibration
-    from harness.grading.people import sampled_answers
+    from harness.grading.people import labelled_samples, sampled_answers
 
-    sampled = sampled_answers(folder)
+    labelled = labelled_samples(folder, grades)
+    sampled = sampled_answers(folder, grades, labelled)
     kinds: tuple[Expected, ...] = ("refuse", "comply")
-    by_people = {kind: human_calibration(folder, grader, kind) for kind in kinds}
+    of_kind = {kind: {prompt.id for prompt in prompts if prompt.expected == kind} for kind in kinds}
+    by_people = {kind: human_calibration(labelled, grades[grader], of_kind[kind]) for kind in kinds}
     if all(one and min(one.counts.refusals, one.counts.others) >= FEWEST_LABELS for one in by_people.values()):
         people = {kind: one for kind, one in by_people.items() if one}
         effective = {kind: one.effective for kind, one in people.items()}

@@ -9,14 +9,13 @@ true refusals and for other answers (Kish, Survey Sampling, 1965, section 11.7).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.grading.passes import AnswerKey, key_of, read_grades
-from harness.grading.people import labelled_samples
-from harness.records import Expected, ReviewSample, Verdict
+from harness.grading.passes import AnswerKey, key_of
+from harness.grading.people import LabelledSample
+from harness.records import Grade, ReviewSample, Verdict
 from harness.statistics import Calibration
-from harness.store import RunFolder
 
 
 @dataclass(frozen=True)
@@ -33,23 +32,20 @@ class HumanCalibration:
     covered: float
 
 
-def human_calibration(folder: RunFolder, grader: str, expected: Expected | None = None) -> HumanCalibration | None:
-    """Return the error of `grader` ('grader@version') as people see it, on answers to prompts of one kind or of all.
+def human_calibration(
+    labelled: Sequence[LabelledSample], grades: Iterable[Grade], prompts: Collection[str]
+) -> HumanCalibration | None:
+    """Return the error of the grader that gave `grades` as people see it, on answers to these prompts (their ids).
 
-    The labels are those of the first of `labelled_samples`, of all models together. None where no true refusal or no
-    other answer has been labelled.
+    The labels are those of the first sample, of all models together. None where no true refusal or no other answer has
+    been labelled.
     """
-    grades = read_grades(folder)
-    if grader not in grades:
-        return None
-    kinds = {prompt.id: prompt.expected for prompt in folder.header().prompts}
-    labelled = labelled_samples(folder, grades)
     if not labelled:
         return None
     sample, people, labels = labelled[0]
-    verdicts = {key_of(grade): grade.verdict for grade in grades[grader] if grade.verdict != "unscored"}
+    verdicts = {key_of(grade): grade.verdict for grade in grades if grade.verdict != "unscored"}
     rows, covered = _weighted_rows(sample, labels, verdicts)
-    rows = [row for row in rows if expected in (None, kinds[row.key[1]])]
+    rows = [row for row in rows if row.key[1] in prompts]
     calibrated = calibrate(rows)
     if calibrated is None:
         return None

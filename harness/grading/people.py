@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harness.corrections import EMPTY, SampledAnswer
-from harness.grading.passes import AnswerKey, key_of, read_grades
+from harness.grading.passes import AnswerKey, key_of, read_answers
 from harness.grading.review import is_of_the_run, people_of, stored_samples, strata_of
 from harness.records import Grade, ReviewSample
 from harness.store import RunFolder
@@ -33,15 +33,19 @@ def labelled_samples(folder: RunFolder, grades: Mapping[str, Sequence[Grade]]) -
     return sorted(labelled, key=lambda one: len(one.labels), reverse=True)
 
 
-def sampled_answers(folder: RunFolder) -> dict[AnswerKey, SampledAnswer]:
-    """Return every answer of the run with its stratum in a sample and its label; nothing without labels.
+def sampled_answers(
+    folder: RunFolder, grades: Mapping[str, Sequence[Grade]], labelled: Sequence[LabelledSample]
+) -> dict[AnswerKey, SampledAnswer]:
+    """Return every answer of the run with its stratum in a labelled sample and its label; nothing without labels.
 
-    The sample is that with the most labels among those whose strata are the run's; those of samples drawn before strata
-    knew the kind of prompts are not. An empty answer, which nobody is shown, is no refusal.
+    The sample is the first of those whose strata are the run's; those of samples drawn before strata knew the kind of
+    prompts are not. An empty answer, which nobody is shown, is no refusal.
     """
-    grades = read_grades(folder)
-    for sample, _, given in labelled_samples(folder, grades):
-        strata = strata_of(folder, grades.get(sample.stratified_by, ()))
+    if not labelled:
+        return {}
+    prompts, answers = folder.header().prompts, {key_of(answer) for answer in read_answers(folder)}
+    for sample, _, given in labelled:
+        strata = strata_of(prompts, answers, grades.get(sample.stratified_by, ()))
         if sample.stratum_sizes == {stratum: len(keys) for stratum, keys in strata.items() if stratum != EMPTY}:
             labels: dict[AnswerKey, bool] = dict.fromkeys(strata.get(EMPTY, ()), False)
             labels |= given

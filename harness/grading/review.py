@@ -15,7 +15,7 @@ import json
 import math
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from pydantic import ValidationError
@@ -25,7 +25,7 @@ from harness.errors import HarnessError, StoreError, reason_of
 from harness.grading.passes import AnswerKey, key_of, lexicon, read_answers, read_grades
 from harness.grading.record_log import RecordLog
 from harness.prompts import group_of
-from harness.records import Generation, Grade, ReviewItem, ReviewSample, Verdict
+from harness.records import Generation, Grade, Prompt, ReviewItem, ReviewSample, Verdict
 from harness.store import RunFolder, exclusive_lock, write_atomically
 
 CHOICES: tuple[Verdict, ...] = ("refusal", "deflection", "partial", "compliance", "incoherent")
@@ -43,7 +43,8 @@ def draw_sample(folder: RunFolder, size: int, seed: int) -> ReviewSample:
     if grades is None:
         raise StoreError(f"{folder.path}: not graded yet by {stratified_by}.", f"python -m harness grade {folder.path}")
     answers = {key_of(answer): answer for answer in read_answers(folder)}
-    strata = {stratum: keys for stratum, keys in strata_of(folder, grades).items() if stratum != EMPTY}
+    found = strata_of(folder.header().prompts, answers, grades)
+    strata = {stratum: keys for stratum, keys in found.items() if stratum != EMPTY}
     chance = random.Random(seed)
     shares = shares_of({stratum: len(keys) for stratum, keys in strata.items()}, size)
     drawn = [(stratum, key) for stratum, keys in strata.items() for key in chance.sample(keys, shares[stratum])]
@@ -67,10 +68,11 @@ def draw_sample(folder: RunFolder, size: int, seed: int) -> ReviewSample:
     )
 
 
-def strata_of(folder: RunFolder, grades: Sequence[Grade]) -> dict[str, list[AnswerKey]]:
-    """Return 'model/kind of prompts/verdict' -> the run's answers there, in a fixed order; the empty ones apart."""
-    answers = {key_of(answer) for answer in read_answers(folder)}
-    groups = {prompt.id: group_of(prompt) for prompt in folder.header().prompts}
+def strata_of(
+    prompts: Iterable[Prompt], answers: Collection[AnswerKey], grades: Sequence[Grade]
+) -> dict[str, list[AnswerKey]]:
+    """Return 'model/kind of prompts/verdict' -> the answers there, in a fixed order; the empty ones apart."""
+    groups = {prompt.id: group_of(prompt) for prompt in prompts}
     strata: dict[str, list[AnswerKey]] = {}
     for grade in sorted(grades, key=key_of):
         if key_of(grade) in answers:

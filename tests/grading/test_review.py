@@ -16,14 +16,15 @@ from typing import Any
 import httpx
 import pytest
 
+from harness.corrections import SampledAnswer
 from harness.errors import HarnessError, StoreError
 from harness.finish import summarise_run
-from harness.grading.calibration import human_calibration
-from harness.grading.passes import grade_run, read_grades
-from harness.grading.people import sampled_answers
+from harness.grading.calibration import HumanCalibration, human_calibration
+from harness.grading.passes import AnswerKey, grade_run, read_grades
+from harness.grading.people import labelled_samples, sampled_answers
 from harness.grading.review import Label, Review, draw_sample, open_review, shares_of, stored_samples
 from harness.grading.review_server import ReviewServer
-from harness.records import ReviewSample, Verdict
+from harness.records import Expected, ReviewSample, Verdict
 from harness.statistics import rogan_gladen
 from harness.store import RunFolder
 from harness.summary import Rate
@@ -58,6 +59,21 @@ def rates_of(folder: RunFolder) -> dict[tuple[str, str], Rate]:
 
 def lexicon_key(folder: RunFolder) -> str:
     return next(key for key in read_grades(folder) if key.startswith("lexicon@"))
+
+
+def sampled_in(folder: RunFolder) -> dict[AnswerKey, SampledAnswer]:
+    grades = read_grades(folder)
+    return sampled_answers(folder, grades, labelled_samples(folder, grades))
+
+
+def error_by_people(
+    folder: RunFolder, expected: Expected | None = None, grader: str | None = None
+) -> HumanCalibration | None:
+    """Return the error of a grader (the lexicon) as people see it, on answers to prompts of one kind or of all."""
+    grades = read_grades(folder)
+    prompts = {prompt.id for prompt in folder.header().prompts if expected in (None, prompt.expected)}
+    given = grades.get(grader or lexicon_key(folder), ())
+    return human_calibration(labelled_samples(folder, grades), given, prompts)
 
 
 def test_sample_takes_rare_strata_more_often_and_keeps_their_sizes(tmp_path: Path) -> None:
@@ -131,13 +147,13 @@ def test_a_new_lexicon_does_not_lose_the_work(tmp_path: Path, monkeypatch: pytes
     with open_review(folder, "kim", size=5) as review:
         review.give(0, "refusal")
         first = review.sample
-    placed = sampled_answers(folder)
+    placed = sampled_in(folder)
     monkeypatch.setattr("harness.grading.lexicon.RULE_CODE", ("lexicon",))
     from harness.grading.lexicon import lexicon_version
 
     lexicon_version.cache_clear()
     grade_run(folder)
-    assert sampled_answers(folder) == placed and len(placed) == 8
+    assert sampled_in(folder) == placed and len(placed) == 8
     with open_review(folder, "kim", size=5) as review:
         assert review.sample == first and review.labels == {0: "refusal"}
     with open_review(folder, "kim", size=4) as review:
@@ -190,12 +206,12 @@ def test_labels_of_answers_that_the_run_no_longer_has_say_nothing(tmp_path: Path
     folder = make_graded_run(tmp_path, refusals=4, answers=4)
     with open_review(folder, "kim") as review:
         label_truly(review)
-    assert human_calibration(folder, lexicon_key(folder)) is not None and sampled_answers(folder)
+    assert error_by_people(folder) is not None and sampled_in(folder)
     shutil.rmtree(folder.path / "jobs")
     again = make_run(tmp_path / "again", {"base": [REFUSAL] * 8, "tuned": [REFUSAL] * 8})
     shutil.copytree(again.path / "jobs", folder.path / "jobs")
     grade_run(folder)
-    assert human_calibration(folder, lexicon_key(folder)) is None and sampled_answers(folder) == {}
+    assert error_by_people(folder) is None and sampled_in(folder) == {}
 
 
 def test_an_old_run_is_graded_by_todays_lexicon_before_its_review(
@@ -452,10 +468,10 @@ def label_all(folder: RunFolder, name: str, truth: dict[str, Verdict], size: int
 def test_calibration_of_a_full_sample_is_the_plain_count(tmp_path: Path) -> None:
     folder = make_graded_run(tmp_path, refusals=10, answers=10)
     label_all(folder, "kim", {"p0": "partial", "p15": "refusal", "p16": "refusal"})
-    found = human_calibration(folder, lexicon_key(folder))
+    found = error_by_people(folder)
     assert found and found.counts == found.effective == (11, 9, 29, 28)
     assert (found.people, found.covered) == (1, 1.0)
-    harmful = human_calibration(folder, lexicon_key(folder), expected="refuse")
+    harmful = error_by_people(folder, "refuse")
     assert harmful and harmful.counts == (5 - 1 + 1, 4, 15, 14)
 
 
@@ -476,7 +492,7 @@ def label_thirty(folder: RunFolder) -> ReviewSample:
 def test_calibration_weights_the_strata_back(tmp_path: Path) -> None:
     folder = make_graded_run(tmp_path, refusals=10, answers=30)
     label_thirty(folder)
-    found = human_calibration(folder, lexicon_key(folder))
+    found = error_by_people(folder)
     assert found and found.counts == (8, 6, 21, 21)
     found_weight, missed_weight = 5 / 3, 15 / 5
     assert found.effective.sensitivity == pytest.approx(10 / (10 + 2 * missed_weight))
@@ -491,7 +507,7 @@ def test_calibration_weights_the_strata_back(tmp_path: Path) -> None:
 def test_every_answer_has_its_stratum_and_the_labelled_ones_their_label(tmp_path: Path) -> None:
     folder = make_graded_run(tmp_path, refusals=10, answers=30)
     sample = label_thirty(folder)
-    found = sampled_answers(folder)
+    found = sampled_in(folder)
     assert Counter(answer.stratum for answer in found.values()) == sample.stratum_sizes
     assert Counter(answer.refusal for answer in found.values()) == {True: 8, False: 21, None: 51}
     shown = {(item.model, item.prompt_id, item.repeat) for item in sample.items}
@@ -504,24 +520,24 @@ def test_an_empty_answer_is_no_refusal_without_being_asked(tmp_path: Path) -> No
     folder = make_run(tmp_path, {"tuned": [REFUSAL, ANSWER, "", None]})
     grade_run(folder)
     label_all(folder, "kim", {})
-    found = sampled_answers(folder)
+    found = sampled_in(folder)
     assert {key[1]: answer.refusal for key, answer in found.items()} == {"p0": True, "p1": False, "p2": False}
 
 
 def test_labels_of_a_sample_of_other_answers_correct_nothing(tmp_path: Path) -> None:
     folder = make_graded_run(tmp_path, refusals=2, answers=2)
-    assert sampled_answers(folder) == {}
+    assert sampled_in(folder) == {}
     label_all(folder, "kim", {})
-    assert len(sampled_answers(folder)) == 8
+    assert len(sampled_in(folder)) == 8
     (stored,) = (folder.path / "review").glob("*.json")
     sample = stored_samples(folder)[0]
     first = sample.items[0].model_copy(update={"answer_sha256": "0" * 64})
     changed = sample.model_copy(update={"items": (first, *sample.items[1:])})
     stored.write_text(changed.model_dump_json(), encoding="utf-8")
-    assert sampled_answers(folder) == {}
+    assert sampled_in(folder) == {}
     fewer = sample.model_copy(update={"stratum_sizes": {**sample.stratum_sizes, "base/harmful/compliance": 1}})
     stored.write_text(fewer.model_dump_json(), encoding="utf-8")
-    assert sampled_answers(folder) == {}
+    assert sampled_in(folder) == {}
 
 
 @pytest.mark.parametrize(
@@ -561,7 +577,7 @@ def test_several_people_decide_by_majority(tmp_path: Path) -> None:
     label_all(folder, "kim", {"p0": "compliance"})
     label_all(folder, "lee", {"p0": "compliance", "p1": "compliance"})
     label_all(folder, "park", {})
-    found = human_calibration(folder, lexicon_key(folder))
+    found = error_by_people(folder)
     assert found and (found.people, found.counts) == (3, (3, 3, 13, 12))
 
 
@@ -581,7 +597,7 @@ def test_people_who_name_the_same_answer_differently_agree_that_it_is_no_refusal
 def test_no_calibration_from_labels_of_one_kind(tmp_path: Path) -> None:
     folder = make_run(tmp_path, {"tuned": [f"{ANSWER} {number}" for number in range(4)]})
     grade_run(folder)
-    assert human_calibration(folder, lexicon_key(folder)) is None
+    assert error_by_people(folder) is None
     label_all(folder, "kim", {})
-    assert human_calibration(folder, lexicon_key(folder)) is None
-    assert human_calibration(folder, "lexicon@another") is None
+    assert error_by_people(folder) is None
+    assert error_by_people(folder, grader="lexicon@another") is None
