@@ -12,7 +12,17 @@ import pytest
 ROOT = Path(__file__).parents[1] / "harness"
 LAYERS = [
     ["errors", "records"],
-    ["suite", "summary", "prompt_formats", "statistics", "screen", "near_duplicates", "nvml", "model_cost"],
+    [
+        "suite",
+        "summary",
+        "prompt_formats",
+        "statistics",
+        "screen",
+        "near_duplicates",
+        "nvml",
+        "model_cost",
+        "vllm_ranks",
+    ],
     [
         "suite_yaml",
         "suite_paths",

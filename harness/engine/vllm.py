@@ -24,6 +24,7 @@ from harness.orders import Partner, WorkOrder
 from harness.random_weights import weights_of
 from harness.records import LoadedModel
 from harness.suite import Sampling
+from harness.vllm_ranks import rank_that_holds
 
 PROBE = "안녕하세요?"
 PROBE_LOGPROBS = 20
@@ -57,7 +58,11 @@ def load(order: WorkOrder) -> VllmEngine:
     logged_before = log.stat().st_size if log.is_file() else 0
     started = time.perf_counter()
     adapters = [one.adapter_place for one in variants if one.adapter_place]
-    lora = {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": _rank_for(adapters)} if adapters else {}
+    lora = (
+        {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": rank_that_holds(map(_rank, adapters))}
+        if adapters
+        else {}
+    )
     try:
         llm = LLM(
             model=order.model_place,
@@ -254,12 +259,9 @@ def _random_prompts(rows: int, tokens: int, vocabulary: int) -> list[list[int]]:
     return prompts
 
 
-def _rank_for(adapters: Sequence[str]) -> int:
-    """Return the smallest rank vLLM is built for that holds every adapter."""
-    ranks = (8, 16, 32, 64, 128, 256, 320, 512)
-    configs = [json.loads((Path(place) / "adapter_config.json").read_text(encoding="utf-8")) for place in adapters]
-    needed: int = max(config["r"] for config in configs)
-    return next((rank for rank in ranks if rank >= needed), needed)
+def _rank(adapter: str) -> int:
+    config = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
+    return int(config["r"])
 
 
 def _logged_error(log: Path, start: int) -> str | None:

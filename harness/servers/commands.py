@@ -12,9 +12,8 @@ from pathlib import Path
 from harness.adapter_cache import ADAPTER_FILES, rope_scaling_of
 from harness.errors import NotAvailable
 from harness.suite import Model, Server
+from harness.vllm_ranks import VLLM_LORA_RANKS, rank_that_holds
 
-VLLM_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes for --max-lora-rank; a smaller adapter is served with the next larger one."""
 NOT_IN_VLLM = {"use_dora": "DoRA", "modules_to_save": "whole trained layers (modules_to_save)"}
 
 
@@ -75,9 +74,9 @@ def _vllm(executable: str, settings: Server, hosted: Sequence[Hosted], port: int
     adapters = [one for one in hosted if one.adapter_place is not None]
     if adapters:
         modules = [f"{one.name}={one.adapter_place}" for one in adapters]
-        rank = max(_lora_rank(one) for one in adapters)
+        rank = rank_that_holds(map(_lora_rank, adapters))
         arguments += ["--enable-lora", "--lora-modules", *modules]
-        arguments += ["--max-loras", str(len(adapters)), "--max-lora-rank", str(_next_rank(rank))]
+        arguments += ["--max-loras", str(len(adapters)), "--max-lora-rank", str(rank)]
     arguments += ["--host", "127.0.0.1", "--port", str(port)]
     arguments += ["--dtype", model.dtype, "--max-model-len", str(model.max_seq_length)]
     # Without it a model's own generation_config.json would add penalties and top-k to what the suite asks for.
@@ -102,10 +101,6 @@ def _lora_rank(hosted: Hosted) -> int:
             raise NotAvailable(f"models.{hosted.name}: vLLM takes no adapter with {what}.", "Use backend: hf for it.")
     ranks = [config["r"], *(config.get("rank_pattern") or {}).values()]
     return max(int(rank) for rank in ranks)
-
-
-def _next_rank(rank: int) -> int:
-    return next((allowed for allowed in VLLM_LORA_RANKS if allowed >= rank), rank)
 
 
 def _transformers(
