@@ -75,7 +75,7 @@ def run(
 def validate(suite: SuiteFile, override: Overrides = None, results: Results = DEFAULT_RESULTS) -> None:
     """Check a suite completely without loading a model."""
     from harness.gates.baselines import saved_names
-    from harness.importers.importing import counted
+    from harness.screen import counted
     from harness.suite_file import load_suite
     from harness.workloads.training_data import check_training_files
 
@@ -95,7 +95,8 @@ def fit(
 ) -> None:
     """Predict the GPU memory of every job before anything is loaded, and what to change.
 
-    Exit 1 if a job does not fit that a run would not leave out."""
+    Exit 1 if a job does not fit that a run would not leave out.
+    """
     from rich.console import Console
 
     from harness.fit.gpus import find_gpu

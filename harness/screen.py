@@ -133,5 +133,10 @@ def printable(text: str) -> str:
     return "".join(character if _is_harmless(character) else f"<U+{ord(character):04X}>" for character in text)
 
 
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A number of things, e.g. `1 row` or `2 rows`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def _is_harmless(character: str) -> bool:
     return character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf")

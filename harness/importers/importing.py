@@ -15,6 +15,7 @@ from harness.importers.sources import NOT_STATED, SOURCES, Source
 from harness.prompts import read_all_prompts, select_prompts
 from harness.records import Prompt
 from harness.row_sources import read_file, read_hub
+from harness.screen import counted
 from harness.store import write_atomically
 from harness.suite_paths import is_file, is_folder, is_hub_name
 from harness.suite_yaml import nearest, shown
@@ -168,11 +169,6 @@ def _name(prefix: str, source: Source, drafts: Sequence[Draft], numbers: Sequenc
         )
         for draft, number in zip(drafts, numbers, strict=True)
     ]
-
-
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """A number of things, e.g. `1 row` or `2 rows`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def slug(text: str) -> str:
