@@ -5,30 +5,21 @@ Skipped where vLLM is not installed.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.servers.runs import REPOSITORY, answers, finished_page, processes_in, records, run, wait_until_gone
+from tests.servers.runs import answers, finished_page, processes_in, records, run, wait_until_gone
+from tests.vllm_runs import LEAST_SAME, NEEDS_VLLM, device_of_torch, training_suite, write
 
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.timeout(420),
-    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed"),
-]
-TINY_KO = REPOSITORY / "harness" / "tiny_ko" / "model"
-LEAST_SAME = {"cuda": 0.75, "cpu": 1.0}
-"""Share of greedy answers that must be the plain path's to the letter: in bfloat16 a near tie may turn."""
+pytestmark = NEEDS_VLLM
 
 
 @pytest.fixture(scope="module")
 def device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return device_of_torch()
 
 
 @pytest.fixture(autouse=True)
@@ -42,38 +33,15 @@ def write_suite(folder: Path, device: str, name: str, engine: str, *, apart: boo
 
     Models share a job, and batches, unless something beside the adapter sets them apart.
     """
-    base = {
-        "path": str(TINY_KO),
-        "dtype": "bfloat16" if device == "cuda" else "float32",
-        "prompt_format": "alpaca_ko",
-        "max_seq_length": 256,
+    suite = training_suite(name, device, "base")
+    suite["sampling"] = {"engine": engine, "max_new_tokens": 32, "vllm": {"gpu_memory_share": 0.15, **vllm}}
+    suite["models"]["tuned"] = {
+        "like": "base",
+        "adapter": {"trained_by": "lora"},
+        "compare_to": "base",
+        "max_seq_length": 255 if apart else 256,
     }
-    suite = {
-        "name": name,
-        "prompts": [str(REPOSITORY / "prompts" / "smoke_ko.jsonl")],
-        "sampling": {"engine": engine, "max_new_tokens": 32, "vllm": {"gpu_memory_share": 0.15, **vllm}},
-        "models": {
-            "base": base,
-            "tuned": {
-                "like": "base",
-                "adapter": {"trained_by": "lora"},
-                "compare_to": "base",
-                "max_seq_length": 255 if apart else 256,
-            },
-        },
-        "training": {
-            "lora": {
-                "model": "base",
-                "data": {"path": str(REPOSITORY / "suites" / "data" / "safe_conversation_ko.jsonl")},
-                "max_seq_length": 256,
-                "lora": {"r": 16, "lora_alpha": 32},
-                "trainer": {"max_steps": 40, "learning_rate": 1e-3, "optim": "adamw_torch"},
-            }
-        },
-    }
-    path = folder / f"{name}.yaml"
-    path.write_text(json.dumps(suite, ensure_ascii=False), encoding="utf-8")
-    return path
+    return write(suite, folder)
 
 
 def same_as_plain(folder: Path, device: str, name: str) -> None:

@@ -5,7 +5,6 @@ On what vLLM was built for, a CUDA GPU or a CPU; skipped where it is not install
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import signal
@@ -15,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tests.servers.runs import (
-    REPOSITORY,
     answers,
     finished_page,
     processes_in,
@@ -25,15 +23,9 @@ from tests.servers.runs import (
     wait_for_answers,
     wait_until_gone,
 )
+from tests.vllm_runs import LEAST_SAME, NEEDS_VLLM, device_of_torch, training_suite, write
 
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.timeout(420),
-    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed"),
-]
-TINY_KO = REPOSITORY / "harness" / "tiny_ko" / "model"
-LEAST_SAME = {"cuda": 0.75, "cpu": 1.0}
-"""Share of greedy answers that must be hf's to the letter: in a GPU's bfloat16 a near tie between tokens may turn."""
+pytestmark = NEEDS_VLLM
 
 
 @pytest.fixture(autouse=True)
@@ -51,48 +43,30 @@ def vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(scope="module")
 def device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return device_of_torch()
 
 
 def write_suite(folder: Path, vllm: str, device: str) -> Path:
     """Write a suite that trains an adapter, then asks base and adapter of one server, and of hf."""
-    prompts = REPOSITORY / "prompts" / "smoke_ko.jsonl"
-    rows = REPOSITORY / "suites" / "data" / "safe_conversation_ko.jsonl"
-    dtype, share = ("bfloat16", "0.3") if device == "cuda" else ("float32", "0.15")
-    suite = {
-        "name": "served",
-        "prompts": [str(prompts)],
-        "servers": {
-            "own": {
-                "kind": "vllm",
-                "executable": vllm,
-                "arguments": ["--gpu-memory-utilization", share, "--enforce-eager"],
-            }
-        },
-        "sampling": {"batch_size": 8, "max_new_tokens": 32},
-        "models": {
-            "hf_base": {"path": str(TINY_KO), "dtype": dtype, "prompt_format": "alpaca_ko", "max_seq_length": 256},
-            "hf_tuned": {"like": "hf_base", "adapter": {"trained_by": "lora"}, "compare_to": "hf_base"},
-            "base": {"like": "hf_base", "backend": "openai_http", "server": "own"},
-            "tuned": {"like": "base", "adapter": {"trained_by": "lora"}, "compare_to": "base"},
-        },
-        "training": {
-            "lora": {
-                "model": "hf_base",
-                "data": {"path": str(rows)},
-                "max_seq_length": 256,
-                "lora": {"r": 16, "lora_alpha": 32},
-                "trainer": {"max_steps": 40, "learning_rate": 1e-3, "optim": "adamw_torch"},
-            }
-        },
-        "performance": {
-            "throughput": {"models": ["tuned"], "batch_sizes": [8], "prompt_tokens": 32, "new_tokens": 16, "repeats": 3}
-        },
+    share = "0.3" if device == "cuda" else "0.15"
+    suite = training_suite("served", device, "hf_base")
+    suite["servers"] = {
+        "own": {
+            "kind": "vllm",
+            "executable": vllm,
+            "arguments": ["--gpu-memory-utilization", share, "--enforce-eager"],
+        }
     }
-    (folder / "suite.yaml").write_text(json.dumps(suite, ensure_ascii=False), encoding="utf-8")
-    return folder / "suite.yaml"
+    suite["sampling"] = {"batch_size": 8, "max_new_tokens": 32}
+    suite["models"] |= {
+        "hf_tuned": {"like": "hf_base", "adapter": {"trained_by": "lora"}, "compare_to": "hf_base"},
+        "base": {"like": "hf_base", "backend": "openai_http", "server": "own"},
+        "tuned": {"like": "base", "adapter": {"trained_by": "lora"}, "compare_to": "base"},
+    }
+    suite["performance"] = {
+        "throughput": {"models": ["tuned"], "batch_sizes": [8], "prompt_tokens": 32, "new_tokens": 16, "repeats": 3}
+    }
+    return write(suite, folder)
 
 
 def test_base_and_adapter_of_one_server_answer_as_hf_does(tmp_path: Path, vllm: str, device: str) -> None:
