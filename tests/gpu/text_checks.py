@@ -22,6 +22,8 @@ ROWS = ROOT / "suites" / "data" / "safe_conversation_ko.jsonl"
 PROMPT_FILES = ("prompts/general_ko.jsonl", "prompts/harmful_ko.jsonl")
 PROMPTS_PER_FILE = 6
 ENGINES = ("fast", "vllm")
+SAMPLING = {"max_new_tokens": 48, "vllm": {"gpu_memory_share": 0.15}}
+"""vLLM would else take all memory for the first check's model."""
 
 
 class Checks:
@@ -46,7 +48,7 @@ class Checks:
 
         keys = {"path": str(MODEL), "backend": self.backend, "dtype": dtype, "quantization": quantization}
         model = Model.model_validate({**keys, "prompt_format": "alpaca_ko", "max_seq_length": 512})
-        sampling = Sampling(max_new_tokens=48)
+        sampling = Sampling.model_validate(SAMPLING)
         if self.engine:
             order["parameters"] = {"engine": self.engine}
             return open_engine(make_order(MODEL, model=model, sampling=sampling, **order))
@@ -57,7 +59,7 @@ class Checks:
         from harness.engine import Request
         from harness.suite import Sampling
 
-        sampling = Sampling(max_new_tokens=48)
+        sampling = Sampling.model_validate(SAMPLING)
         if self.engine:
             found = dict(loaded.answers([Request(prompt) for prompt in prompts], sampling))
             return [found[number].text for number in range(len(prompts))]

@@ -20,6 +20,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 SUITE = ROOT / "suites" / "sweep_ko.yaml"
+STEPS = 120
+"""Of a training: enough that the start of a process is not most of a job."""
 
 
 def run(gpus: str, seeds: int) -> dict[str, Any]:
@@ -29,6 +31,7 @@ def run(gpus: str, seeds: int) -> dict[str, Any]:
         "sampling.engine": "plain",
         "lm_eval": "null",
         "sweep": json.dumps({"safety_lora": {"seeds": list(range(1, seeds + 1))}}),
+        "training.safety_lora.trainer.max_steps": str(STEPS),
     }
     with tempfile.TemporaryDirectory() as results:
         command = [sys.executable, "-m", "harness", "run", str(SUITE), "--executor", "ray", "--results", results]
