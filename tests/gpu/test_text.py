@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
@@ -23,13 +24,13 @@ GROUPS = {
     "hf": ("answering", "training", "lora"),
     "unsloth": ("answering", "training", "lora"),
     "fast": ("answering",),
-    "vllm": ("answering",),
+    "vllm": ("answering_float32", "answering_bfloat16"),
 }
 """Ways of answering, and the groups of checks that each can be put to; every group is a process."""
 LOGIT_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
 """Attached against merged: largest logit difference as a share of the largest logit. Merging rounds weights."""
 
-pytestmark = [pytest.mark.gpu, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(480)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,13 +49,12 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outcomes(adapters: Path) -> Callable[[str], dict[str, Any]]:
     """Return what the processes of a way found out.
 
-    All ways start at once, for the model is tiny and imports are most of the time; but for vLLM, which does not start
-    while others give memory back.
+    All processes start at once, for the model is tiny and imports are most of the time; but for those of vLLM, which
+    does not start while others give memory back.
     """
 
     @functools.cache
-    def found(ways: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-        wanted = [(way, group) for way in ways if installed(way) for group in GROUPS[way]]
+    def found(wanted: tuple[tuple[str, str], ...]) -> dict[str, dict[str, Any]]:
         processes = {(way, group): start(way, group, adapters) for way, group in wanted}
         outcome: dict[str, dict[str, Any]] = {}
         for (way, _), process in processes.items():
@@ -63,8 +63,14 @@ def outcomes(adapters: Path) -> Callable[[str], dict[str, Any]]:
             outcome.setdefault(way, {}).update(json.loads(lines[-1]) if lines else {"fault": errors[-2000:]})
         return outcome
 
-    others = tuple(way for way in GROUPS if way != "vllm")
-    return lambda way: found(("vllm",) if way == "vllm" else others)[way]
+    def found_by(way: str) -> dict[str, Any]:
+        if way == "vllm":
+            each = [found(((way, group),))[way] for group in GROUPS[way]]
+            return dict(itertools.chain.from_iterable(one.items() for one in each))
+        others = [one for one in GROUPS if one != "vllm" and installed(one)]
+        return found(tuple((one, group) for one in others for group in GROUPS[one]))[way]
+
+    return found_by
 
 
 def installed(way: str) -> bool:

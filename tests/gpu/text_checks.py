@@ -23,7 +23,7 @@ PROMPT_FILES = ("prompts/general_ko.jsonl", "prompts/harmful_ko.jsonl")
 PROMPTS_PER_FILE = 6
 ENGINES = ("fast", "vllm")
 SAMPLING = {"max_new_tokens": 48, "vllm": {"gpu_memory_share": 0.15}}
-"""vLLM would else take all memory for the first check's model."""
+"""vLLM would else want nearly all memory, some of which the check before may still hold."""
 
 
 class Checks:
@@ -205,6 +205,8 @@ class Checks:
                 "four_bits": self.four_bits,
                 "float16": self.float16,
             },
+            "answering_float32": {"batched_float32": lambda: self.batched("float32")},
+            "answering_bfloat16": {"batched_bfloat16": lambda: self.batched("bfloat16")},
             "training": {
                 "training": self.training,
                 "merged_float32": lambda: self.merged("float32"),
