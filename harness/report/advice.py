@@ -1,4 +1,4 @@
-"""The lines of advice below the page's first sentence, and links to the answers that they are about."""
+"""The page's first sentence, its lines of advice, and links to the answers that they are about."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ class Line:
     text: Markup
     link: str | None = None
     link_text: Markup | None = None
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The sentence about one model and its lines of advice."""
+
+    model: str
+    sentence: Markup
+    lines: tuple[Line, ...]
 
 
 def answers_link(**filters: str) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from markupsafe import Markup
 
-from harness.report.advice import Line, answers_link
+from harness.report.advice import Headline, Line, answers_link
 from harness.report.lookup import Lookup
 from harness.report.price import ability_line, cost_line
 from harness.report.sentences import change_sentence, is_significant, rates_sentence
+from harness.report.timing_headline import timing_headlines
 from harness.report.wording import GROUP_NAMES, both, join, p_value, percent, points
 from harness.summary import Cell, PairedChange
 
@@ -20,19 +20,13 @@ NOTABLE_TRUNCATED_SHARE = 0.05
 CATEGORIES_NAMED = 3
 
 
-@dataclass(frozen=True)
-class Headline:
-    """The sentence about one model (`small` repeats it for a further model) and its lines of advice."""
-
-    model: str
-    sentence: Markup
-    lines: tuple[Line, ...]
-
-
 def headlines(lookup: Lookup) -> list[Headline]:
-    """One per compared model; where nothing is compared, one per model with its rates alone; none without prompts."""
+    """One per compared model; where nothing is compared, one per model with its rates alone.
+
+    Without prompts they are about speed and precision.
+    """
     if not lookup.asked:
-        return []
+        return timing_headlines(lookup)
     if lookup.compared:
         return [
             Headline(

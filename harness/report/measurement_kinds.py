@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+ENGINES = ("plain", "fast", "vllm")
+"""In the page's order. Where a model was measured by several, the others are held against the first that is there."""
 OF_THE_LOAD = ("dtype", "quantization", "engine")
 """Conditions that decide how a model is loaded."""
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from harness.report.advice import Line
-from harness.report.headline import Headline
+from harness.report.advice import Headline, Line
 from harness.report.pareto_plot import Coordinate, Point, pareto_front, pareto_panel
 from harness.report.strips import difference_strip
 from harness.report.tables import Column, Entry, Table

@@ -12,6 +12,7 @@ from harness.records import Event, Measurement, Scalar
 from harness.report.lookup import Lookup
 from harness.report.measurement_kinds import (
     ELSEWHERE,
+    ENGINES,
     KINDS,
     LABELS,
     LENGTHS,
@@ -34,6 +35,8 @@ OWN_EVENTS = (
     "memory_reserved",
     "energy_not_measured",
 )
+NAMES = (*PRECISIONS, *ENGINES)
+"""Conditions with an order of their own."""
 PERCENTILES = (90, 99)
 """Of a latency, beside its median."""
 
@@ -155,26 +158,45 @@ def _pooled(found: Sequence[Measurement]) -> list[Measurement]:
 
 
 def _table(lookup: Lookup, kind: Kind, found: Sequence[Measurement], varying: Sequence[str]) -> Table:
-    """One row per set of conditions, one column per model, so that models measured alike stand side by side."""
-    rows: dict[Markup, dict[str, list[Measurement]]] = {}
+    """One row per set of conditions, one column per model and engine, so that what was measured alike stands side by
+    side."""
+    rows: dict[Markup, dict[Source, list[Measurement]]] = {}
     for item in found:
-        key = join([condition(item, name) for name in varying], " · ") or both("중앙값", "median")
-        rows.setdefault(key, {}).setdefault(item.model, []).append(item)
-    models = list(dict.fromkeys(item.model for item in found))
-    columns = [Column("조건", "Conditions") if varying else Column("값", "Value")]
-    columns += [Column(model, model, "number") for model in models]
+        key = join([condition(item, name) for name in varying if name != "engine"], " · ")
+        rows.setdefault(key or both("중앙값", "median"), {}).setdefault(_source(item), []).append(item)
+    sources = list(dict.fromkeys(_source(item) for item in found))
+    columns = [Column("조건", "Conditions") if any(name != "engine" for name in varying) else Column("값", "Value")]
+    for source in sources:
+        title = " · ".join(part for part in source if part) if "engine" in varying else source[0]
+        columns.append(Column(title, title, "number"))
     entries = []
-    for conditions, by_model in rows.items():
+    for conditions, by_source in rows.items():
         # Several jobs may have measured the same thing; each gets a row of its own.
-        for turn in range(max(len(items) for items in by_model.values())):
+        for turn in range(max(len(items) for items in by_source.values())):
             row = [Entry(conditions)]
-            for model in models:
-                items = by_model.get(model, [])
-                baseline = by_model.get(lookup.summary.baselines.get(model, ""), [])
-                reference = baseline[turn] if turn < len(baseline) else None
+            for source in sources:
+                items = by_source.get(source, [])
+                before = by_source.get(_held_against(lookup, source, sources), [])
+                reference = before[turn] if turn < len(before) and before is not items else None
                 row.append(_figure(lookup, kind, items[turn], reference) if turn < len(items) else Entry(NO_DATA))
             entries.append(row)
     return Table(columns, entries, css_class="figures-table")
+
+
+Source = tuple[str, str]
+"""What made a figure: a model, and the engine where one is named."""
+
+
+def _source(item: Measurement) -> Source:
+    return item.model, str(item.conditions.get("engine") or "")
+
+
+def _held_against(lookup: Lookup, source: Source, sources: Sequence[Source]) -> Source:
+    """The model's baseline by the same engine; of a model that has none, its own first engine."""
+    model, engine = source
+    if baseline := lookup.summary.baselines.get(model):
+        return baseline, engine
+    return next(one for one in sources if one[0] == model)
 
 
 def _figure(lookup: Lookup, kind: Kind, item: Measurement, reference: Measurement | None) -> Entry:
@@ -238,7 +260,7 @@ def condition_keys(found: Sequence[Measurement]) -> list[str]:
 def _condition_order(item: Measurement) -> list[tuple[bool, float, str]]:
     def order(value: Scalar) -> tuple[bool, float, str]:
         if isinstance(value, str):
-            return (True, PRECISIONS.index(value) if value in PRECISIONS else len(PRECISIONS), value)
+            return (True, NAMES.index(value) if value in NAMES else len(NAMES), value)
         return (False, float(value or 0), "")
 
     return [order(item.conditions.get(key)) for key in ("dtype", "quantization", "engine", "batch_size", *LENGTHS)]

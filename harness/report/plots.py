@@ -15,7 +15,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from harness.report.lookup import Lookup
 from harness.report.svg import GRID, INK, MUTED, SERIES, SURFACE, embed
@@ -24,6 +24,8 @@ from harness.summary import Cell, Group
 
 POINTS_PER_INCH = 72
 MARKERS = "osD^vP"
+WIDE_SPREAD = 20.0
+"""From here on a panel is logarithmic: on a linear one the small values would lie on the axis."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def loss_panel(name: str, steps: Sequence[int], losses: Sequence[float]) -> Mark
 
 def batch_panel(name: str, series: Sequence[Series], unit_divisor: float) -> Markup:
     """A measured quantity by batch size: medians joined by lines, quartiles as whiskers. Values are divided by
-    `unit_divisor` first, so that the caller chooses the unit it names."""
+    `unit_divisor` first, so that the caller chooses the unit it names. Logarithmic where they span a wide range."""
     figure, axes = panel(210, left=52, right=14, top=10, bottom=40, width=400)
     batches = sorted({batch for line in series for batch in line.batches})
     position = {batch: index for index, batch in enumerate(batches)}
@@ -115,10 +117,22 @@ def batch_panel(name: str, series: Sequence[Series], unit_divisor: float) -> Mar
         axes.errorbar(xs, medians, yerr=errors, color=colour, marker=marker, markersize=7, linewidth=2, capsize=4)
     axes.set_xticks(range(len(batches)), [str(batch) for batch in batches])
     axes.set_xlim(-0.4, max(len(batches) - 0.6, 0.4))
-    axes.set_ylim(bottom=0)
+    if _spread(series) > WIDE_SPREAD:
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axes.set_xlabel("@batch", fontsize=12, color=MUTED)
     return finish(figure, name, {"batch": ("배치 크기", "Batch size")})
+
+
+def _spread(series: Sequence[Series]) -> float:
+    """The largest median over the smallest; 0 where a quartile is no positive number, which no logarithm can show."""
+    if min(low for line in series for low in line.lower_quartiles) <= 0:
+        return 0.0
+    medians = [median for line in series for median in line.medians]
+    return max(medians) / min(medians)
 
 
 def panel(

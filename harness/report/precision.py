@@ -76,7 +76,7 @@ def precision_view(lookup: Lookup) -> PrecisionView | None:
     found = measured(lookup)
     if not found:
         return None
-    present = _order(lookup, found)
+    present = order(lookup, found)
     groups = _groups(found)
     figures = []
     for (name, _, _), members in groups.items():
@@ -96,7 +96,7 @@ def _precision(item: Measurement) -> str:
     return label(item.conditions["dtype"], item.conditions.get("quantization"))
 
 
-def _order(lookup: Lookup, found: Sequence[Measurement]) -> list[str]:
+def order(lookup: Lookup, found: Sequence[Measurement]) -> list[str]:
     """Precisions in the order of the suite's jobs, the first being the reference; others behind them."""
     asked = [job.parameters for job in lookup.summary.header.jobs if job.parameters.get("study") == "precision"]
     named = [label(parameters["dtype"], parameters.get("quantization")) for parameters in asked]
@@ -114,8 +114,8 @@ def _groups(found: Sequence[Measurement]) -> Groups:
     for item in found:
         fixed = sorted((key, str(value)) for key, value in item.conditions.items() if key not in IN_THE_LABEL)
         groups.setdefault((item.name, item.model, str(fixed)), {}).setdefault(_precision(item), item)
-    order = {name: position for position, name in enumerate(KINDS)}
-    return {key: groups[key] for key in sorted(groups, key=lambda key: (order.get(key[0], len(order)), key))}
+    position = {name: number for number, name in enumerate(KINDS)}
+    return {key: groups[key] for key in sorted(groups, key=lambda key: (position.get(key[0], len(position)), key))}
 
 
 def _title(item: Measurement) -> Markup:

@@ -86,3 +86,27 @@ class Page(HTMLParser):
         if language == "en":
             own = own[own.index('<span class="en"') :]
         return re.sub("<[^>]+>", "", own)
+
+
+class _Reader(HTMLParser):
+    """The text outside elements of a class, however deep they are nested."""
+
+    def __init__(self, html: str, hidden: str) -> None:
+        super().__init__()
+        self.hidden, self.text, self._open = hidden, "", list[bool]()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._open.append(dict(attrs).get("class") == self.hidden)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not any(self._open):
+            self.text += data
+
+
+def in_english(html: str) -> str:
+    """What an English reader sees of a piece of a page; its elements must all be closed."""
+    return _Reader(html, "ko").text

@@ -55,6 +55,28 @@ def test_models_measured_alike_stand_side_by_side_with_their_ratio() -> None:
     assert "warmup" not in section.fixed
 
 
+def test_engines_are_columns_held_against_the_first_or_against_the_same_engine_of_the_baseline() -> None:
+    found = [
+        measurement("decode_tokens_per_second", (value,), model=model, conditions={"engine": engine, "batch_size": 8})
+        for model, engine, value in (
+            ("base", "fast", 500.0),
+            ("base", "plain", 100.0),
+            ("tuned", "plain", 80.0),
+            ("tuned", "fast", 450.0),
+        )
+    ]
+    table = performance.sections(lookup(*found))[0].table
+    assert [column.en for column in table.columns[1:]] == [
+        "base · plain",
+        "base · fast",
+        "tuned · plain",
+        "tuned · fast",
+    ]
+    (row,) = table.rows
+    ratios = [re.findall(r"× [\d.]+", text(cell.content)) for cell in row[1:]]
+    assert ratios == [[], ["× 5.00"], ["× 0.80"], ["× 0.90"]]
+
+
 def test_a_figure_that_is_not_comparable_gets_a_reason_and_no_ratio() -> None:
     section = performance.sections(
         lookup(

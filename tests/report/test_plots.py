@@ -145,3 +145,20 @@ def test_a_stacked_bar_is_split_by_counts() -> None:
     widths = [float(part.attrib["width"]) for part in parsed(stacked_bar([("a", 1), ("b", 3), ("c", 0)])).iter("rect")]
     assert widths == [50, 150]
     assert not list(parsed(stacked_bar([("a", 0)])).iter("rect"))
+
+
+def heights(svg: str) -> list[float]:
+    """Vertical positions of the markers of a panel over batches."""
+    uses = [use for use in parsed(svg).iter("use") if "fill" in use.attrib and "stroke" in use.attrib]
+    return [float(use.attrib["y"]) for use in uses]
+
+
+@pytest.mark.parametrize(
+    ("medians", "middle"),
+    # 50 is half of 100 on a linear panel; 100 is half way from 1 to 10,000 on a logarithmic one.
+    [((0.0, 50.0, 100.0), 0.5), ((90.0, 95.0, 100.0), 0.5), ((1.0, 100.0, 10_000.0), 0.5)],
+)
+def test_a_wide_range_is_drawn_logarithmically(medians: tuple[float, ...], middle: float) -> None:
+    markers = heights(batch_panel("b", [Series("a", 0, (1, 8, 64), medians, medians, medians)], 1.0))
+    low, between, high = markers[-3:]
+    assert (between - low) / (high - low) == pytest.approx(middle, abs=0.01)

@@ -135,3 +135,27 @@ def test_what_differs_between_points_stands_beside_them(points: list[dict[str, S
     view = roofline_view(lookup(COPY, PRODUCT, *made))
     assert view is not None
     assert words <= set(re.findall(r"<text[^>]*>([^<]+)</text>", str(view.plot)))
+
+
+def label_places(figure: str) -> dict[str, tuple[float, float]]:
+    found = re.findall(r'<text [^>]*transform="translate\(([\d.]+) ([\d.]+)\)[^>]*>([^<]+)</text>', figure)
+    found += [
+        (x, y, word) for x, y, word in re.findall(r'<text [^>]*x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]+)</text>', figure)
+    ]
+    return {word: (float(x), float(y)) for x, y, word in found}
+
+
+def test_labels_of_points_at_one_place_do_not_write_over_one_another() -> None:
+    dots = [Dot(0, 8.0, 2e12, word) for word in ("bf16", "fp16", "fp32", "8bit")]
+    places = label_places(str(roofline_panel("f", [Roof("bfloat16", 4e12, 8e14)], dots)))
+    shown = [places[dot.label] for dot in dots]
+    for number, (x, y) in enumerate(shown):
+        for other_x, other_y in shown[number + 1 :]:
+            assert abs(x - other_x) >= 4 * 6 or abs(y - other_y) >= 11
+
+
+def test_roofs_at_nearly_one_height_share_a_label() -> None:
+    figure = str(
+        roofline_panel("f", [Roof("bfloat16", 4e12, 8.0e14), Roof("float16", 4e12, 7.7e14)], [Dot(0, 8.0, 2e12, "1")])
+    )
+    assert ">bfloat16, float16<" in figure
