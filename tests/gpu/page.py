@@ -27,10 +27,14 @@ TITLES = {
         "Generation speed, transformers' continuous batching",
     ),
     "lm_eval_speed": ("생성 속도, lm-eval의 hf와 비교", "Generation speed beside lm-eval's hf model"),
+    "precision_answers": ("정밀도만 바꾼 답변", "Answers in other precisions"),
     "two_gpus": ("GPU 두 개", "Two GPUs"),
+}
+SUITES = {
     "throughput_8b": ("처리량 스위트", "Throughput suite"),
     "precision_8b": ("정밀도 스위트", "Precision suite"),
 }
+"""Suites of the run; each has a page of its own beside this one."""
 
 
 def render(document: dict[str, Any]) -> str:
@@ -52,6 +56,7 @@ def render(document: dict[str, Any]) -> str:
         curve=curve,
         other={name: lines for name in TITLES if (lines := lines_of(document.get(name)))},
         titles=TITLES,
+        suites={name: title for name, title in SUITES.items() if name in document},
         raw=json.dumps(document, indent=1, ensure_ascii=False),
     )
 

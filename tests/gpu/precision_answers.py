@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from harness.grading.lexicon import LexiconGrader
 from harness.orders import WorkOrder
 from harness.precision_flips import precision_flips
 from harness.records import Job, PrecisionAnswer, Prompt
 from harness.suite import Adapter, Model, Sampling
+from harness.summary import PrecisionFlips
 from harness.timing_jobs import evenly_spread
 from harness.workloads.precision_answers import answer_in_precision
 from tests.orders import Inbox
@@ -74,6 +76,21 @@ def answers(
     return [record for record in inbox.records if isinstance(record, PrecisionAnswer)]
 
 
+def as_part(flips: PrecisionFlips) -> dict[str, Any]:
+    """Return one comparison with the reference as figures."""
+    again = " again" * flips.repeat
+    return {
+        "part": f"{flips.dtype}, {flips.quantization}{again} against {flips.reference_dtype}",
+        "answers": flips.equal.n,
+        "answers_equal": flips.equal.count,
+        "verdicts_changed": flips.verdict_flips.count,
+        "refusals_gained": flips.gained,
+        "refusals_lost": flips.lost,
+        "changes": flips.changes,
+        "first_differences": list(flips.first_differences),
+    }
+
+
 def main() -> None:
     """Answer in every precision and write how the answers compare, after every precision anew."""
     parser = argparse.ArgumentParser(prog="python -m tests.gpu.precision_answers", description=__doc__)
@@ -89,20 +106,10 @@ def main() -> None:
     for number, point in enumerate(POINTS[arguments.device]):
         found += answers(prompts, arguments.adapter, arguments.device, point, times=1 if number else 2)
         verdicts = [lexicon.grade(texts[one.prompt_id], one.text, one.finish_reason).verdict for one in found]
-        compared = precision_flips(found, verdicts, 0.95)
-        parts = [{"part": "precision alone", **one.model_dump(mode="json")} for one in compared]
+        parts = [as_part(one) for one in precision_flips(found, verdicts, 0.95)]
         arguments.out.write_text(json.dumps(parts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    for one in compared:
-        print(
-            one.dtype,
-            one.quantization,
-            one.repeat,
-            one.equal.count,
-            one.verdict_flips.count,
-            one.equal.n,
-            one.gained,
-            one.lost,
-        )
+    for part in parts:
+        print({key: value for key, value in part.items() if key != "first_differences"})
 
 
 if __name__ == "__main__":

@@ -38,10 +38,10 @@ class Step:
     needs: tuple[str, ...] = ()
 
 
-OTHER_PARTS = ("engine_fast", "engine_vllm", "engine_generate_batch", "lm_eval_speed", "two_gpus")
+OTHER_PARTS = ("engine_fast", "engine_vllm", "engine_generate_batch", "lm_eval_speed", "precision_answers", "two_gpus")
 """Files that other steps leave in OUT, shown as tables."""
 SUITES = ("throughput_8b", "precision_8b")
-"""Suites whose measurements are taken over from their newest run."""
+"""Suites whose measurements and page are taken over from their newest run."""
 PYTHON = sys.executable
 STEPS: tuple[Step, ...] = (
     Step(
@@ -83,6 +83,12 @@ STEPS: tuple[Step, ...] = (
         + ("--out", "{out}/lm_eval_speed.json"),
         240,
         ("lm_eval",),
+    ),
+    Step(
+        "precision-answers",
+        (PYTHON, "-m", "tests.gpu.precision_answers", "{out}/precision_answers.json", "--prompts", "930"),
+        120,
+        ("bitsandbytes",),
     ),
     Step("two-gpus", (PYTHON, "-m", "tests.gpu.two_gpus", "{out}/two_gpus.json"), 420, ("ray",)),
     Step(
@@ -183,6 +189,8 @@ class Run:
             summaries = (self.out / "results" / suite).glob("*/summary.json")
             if newest := max(summaries, key=lambda one: one.stat().st_mtime, default=None):
                 self.document[suite] = json.loads(newest.read_text(encoding="utf-8"))["measurements"]
+                page = newest.with_name("report.html").read_text(encoding="utf-8")
+                (self.out / f"{suite}.html").write_text(page.replace(f"{ROOT}/", ""), encoding="utf-8")
         partial = self.file.with_suffix(".partial")
         text = json.dumps(self.document, indent=1, ensure_ascii=False).replace(str(self.out), "OUT")
         partial.write_text(text.replace(str(ROOT), ".") + "\n", encoding="utf-8")

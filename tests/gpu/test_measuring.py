@@ -17,7 +17,7 @@ from tests.gpu.configurations import MATRIX, SHORT_ROW_TOKENS, Configuration, ch
 from tests.gpu.one_training import training_of
 from tests.gpu.page import curve, lines_of, render
 from tests.gpu.rows import row_of
-from tests.gpu.run_all import Run, Step, files_with_gpu_tests
+from tests.gpu.run_all import ROOT, Run, Step, files_with_gpu_tests
 from tests.gpu.savings import savings
 from tests.gpu.training_matrix import measure
 
@@ -127,16 +127,18 @@ def test_every_step_is_kept_at_once_and_a_bad_one_stops_no_other(
     assert "said why" in (tmp_path / "measurements.html").read_text(encoding="utf-8")
 
 
-def test_what_the_suites_measured_is_taken_over(tmp_path: Path) -> None:
+def test_what_the_suites_measured_is_taken_over_with_their_pages(tmp_path: Path) -> None:
     summary = tmp_path / "results" / "throughput_8b" / "20260101" / "summary.json"
     summary.parent.mkdir(parents=True)
     measured = {"name": "decode", "values": [1.0, 3.0, 2.0], "unit": "tokens/s", "conditions": {"batch_size": 64}}
     summary.write_text(json.dumps({"measurements": [measured]}), encoding="utf-8")
+    summary.with_name("report.html").write_text(f"of {ROOT}/suites/a.yaml", encoding="utf-8")
     run = Run(tmp_path, 100)
     run.write()
     assert run.document["throughput_8b"] == [measured]
     page = (tmp_path / "measurements.html").read_text(encoding="utf-8")
-    assert "Throughput suite" in page and "batch_size" in page
+    assert "Throughput suite" in page and 'href="throughput_8b.html"' in page
+    assert (tmp_path / "throughput_8b.html").read_text(encoding="utf-8") == "of suites/a.yaml"
 
 
 def test_a_step_that_needs_weights_says_that_there_are_none(tmp_path: Path) -> None:
@@ -208,11 +210,13 @@ def test_the_page_shows_figures_claims_and_what_is_missing() -> None:
             ],
         },
         "engine_fast": [{"part": "fixed", "tokens_per_second": [10.0, 30.0, 20.0]}],
+        "precision_8b": [],
     }
     page = render(document)
     assert "1.50×" in page and "40.0%" in page
     assert "2×" in page and "70.0%" in page, "what unsloth claims stands beside it"
     assert "&lt;no&gt; time" in page and "<no> time" not in page
+    assert 'href="precision_8b.html"' in page and "throughput_8b" not in page
     assert page == render(document)
 
 
