@@ -23,6 +23,9 @@ pytestmark = pytest.mark.browser
 WIDE, PHONE = (1280, 900), (390, 844)
 
 
+LOADED = "return document.readyState === 'complete' && location.href !== 'about:blank'"
+
+
 class Tab:
     """A page open in the browser."""
 
@@ -46,6 +49,8 @@ class Tab:
         self.chromium.get("about:blank")
         self.chromium.get_log("browser")
         self.chromium.get(page.as_uri() + fragment)
+        # On a busy machine the driver may come back while the page still loads.
+        WebDriverWait(self.chromium, 30).until(lambda driver: driver.execute_script(LOADED))
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Run a script and return what it returns."""
