@@ -6,7 +6,6 @@ about the model. It runs on what it was built for, a CUDA GPU or a CPU.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -59,7 +58,7 @@ def load(order: WorkOrder) -> VllmEngine:
     started = time.perf_counter()
     adapters = [one.adapter_place for one in variants if one.adapter_place]
     lora = (
-        {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": rank_that_holds(map(_rank, adapters))}
+        {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": rank_that_holds(adapters)}
         if adapters
         else {}
     )
@@ -257,11 +256,6 @@ def _random_prompts(rows: int, tokens: int, vocabulary: int) -> list[list[int]]:
     generator = torch.Generator().manual_seed(0)
     prompts: list[list[int]] = torch.randint(0, vocabulary, (rows, tokens), generator=generator).tolist()
     return prompts
-
-
-def _rank(adapter: str) -> int:
-    config = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
-    return int(config["r"])
 
 
 def _logged_error(log: Path, start: int) -> str | None:
