@@ -43,7 +43,7 @@ LAYERS = [
         "suite_file",
         "orders",
         "adapter_cache",
-        "vllm_ranks",
+        "vllm_adapters",
         "gates",
         "suite_sections",
         "random_weights",

@@ -11,9 +11,7 @@ from pathlib import Path
 from harness.adapter_cache import ADAPTER_FILES, rope_scaling_of
 from harness.errors import NotAvailable
 from harness.suite import Model, Server
-from harness.vllm_ranks import adapter_config, rank_that_holds
-
-NOT_IN_VLLM = {"use_dora": "DoRA", "modules_to_save": "whole trained layers (modules_to_save)"}
+from harness.vllm_adapters import not_taken, rank_that_holds
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,8 @@ def _vllm(executable: str, settings: Server, hosted: Sequence[Hosted], port: int
     adapters = {one.name: one.adapter_place for one in hosted if one.adapter_place is not None}
     if adapters:
         for name, adapter_place in adapters.items():
-            _check_adapter(name, adapter_place)
+            if what := not_taken(adapter_place):
+                raise NotAvailable(f"models.{name}: vLLM takes no adapter with {what}.", "Use backend: hf for it.")
         modules = [f"{name}={adapter_place}" for name, adapter_place in adapters.items()]
         rank = rank_that_holds(adapters.values())
         arguments += ["--enable-lora", "--lora-modules", *modules]
@@ -89,13 +88,6 @@ def _vllm(executable: str, settings: Server, hosted: Sequence[Hosted], port: int
     if model.trust_remote_code:
         arguments.append("--trust-remote-code")
     return ServerCommand((*arguments, *settings.arguments), {one.name: one.name for one in hosted})
-
-
-def _check_adapter(name: str, place: str) -> None:
-    config = adapter_config(place)
-    for key, what in NOT_IN_VLLM.items():
-        if config.get(key):
-            raise NotAvailable(f"models.{name}: vLLM takes no adapter with {what}.", "Use backend: hf for it.")
 
 
 def _transformers(
