@@ -10,6 +10,7 @@ from collections.abc import Callable
 from harness.errors import HarnessError, JobFailed, NotAvailable
 from harness.orders import Failed, Finished, Message, Records, WorkOrder
 from harness.records import PRECISION_LEFT_OUT, Event, Scalar
+from harness.workloads.device import check_device
 
 Send = Callable[[Message], None]
 
@@ -18,7 +19,10 @@ def work(order: WorkOrder, send: Send) -> None:
     """Do the job and say how it ended. Every error gets a sentence; the traceback goes to the job's log."""
     quieten_libraries()
     try:
-        _do(order, send)
+        if order.only_check_device:
+            check_device(order)
+        else:
+            _do(order, send)
     except HarnessError as error:
         if isinstance(error, NotAvailable) and order.job.parameters.get("study") == "precision":
             send(_precision_left_out(order, error))  # what a machine cannot do is a result of this study

@@ -21,7 +21,6 @@ LAYERS = [
         "near_duplicates",
         "nvml",
         "model_cost",
-        "vllm_ranks",
     ],
     [
         "suite_yaml",
@@ -44,6 +43,7 @@ LAYERS = [
         "suite_file",
         "orders",
         "adapter_cache",
+        "vllm_adapters",
         "gates",
         "suite_sections",
         "random_weights",

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from harness.adapter_cache import rope_scaling_of
+from harness.backends.on_cpu import check_on_cpu
 from harness.backends.rope import scale_rope
 from harness.backends.transformers_model import TransformersModel, prepare_tokenizer
 from harness.errors import HarnessError, NotAvailable, reason_of
@@ -33,13 +34,8 @@ def choose_device(model: Model) -> str:
     if model.device == "cuda" and not has_gpu:
         raise NotAvailable("device: cuda was asked for, but torch sees no CUDA GPU.", "Use device: auto or cpu.")
     device = "cuda" if has_gpu and model.device != "cpu" else "cpu"
-    if device == "cpu" and model.dtype == "float16":
-        raise NotAvailable(
-            "dtype: float16 on a CPU: processors emulate float16 arithmetic, about a hundred times slower.",
-            "Use dtype: bfloat16 or float32 on a CPU.",
-        )
-    if device == "cpu" and model.quantization != "none":
-        raise NotAvailable(f"quantization: {model.quantization} needs a CUDA GPU.", "Use quantization: none on a CPU.")
+    if device == "cpu":
+        check_on_cpu(model)
     return device
 
 

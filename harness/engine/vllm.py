@@ -6,7 +6,6 @@ about the model. It runs on what it was built for, a CUDA GPU or a CPU.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -24,7 +23,7 @@ from harness.orders import Partner, WorkOrder
 from harness.random_weights import weights_of
 from harness.records import LoadedModel
 from harness.suite import Sampling
-from harness.vllm_ranks import rank_that_holds
+from harness.vllm_adapters import not_taken, rank_that_holds
 
 PROBE = "안녕하세요?"
 PROBE_LOGPROBS = 20
@@ -46,6 +45,9 @@ def load(order: WorkOrder) -> VllmEngine:
         raise EngineUnsuited(f"its weights are quantized ({order.model.quantization})")
     if any(one.model.adapter and one.model.adapter.mode == "merged" for one in variants):
         raise EngineUnsuited("an adapter is to be merged")
+    adapters = [one.adapter_place for one in variants if one.adapter_place]
+    if what := next(filter(None, map(not_taken, adapters)), None):
+        raise EngineUnsuited(f"vLLM takes no adapter with {what}")
     device = choose_device(order.model)
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     try:
@@ -57,9 +59,8 @@ def load(order: WorkOrder) -> VllmEngine:
     log = Path(order.log_file)
     logged_before = log.stat().st_size if log.is_file() else 0
     started = time.perf_counter()
-    adapters = [one.adapter_place for one in variants if one.adapter_place]
     lora = (
-        {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": rank_that_holds(map(_rank, adapters))}
+        {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": rank_that_holds(adapters)}
         if adapters
         else {}
     )
@@ -257,11 +258,6 @@ def _random_prompts(rows: int, tokens: int, vocabulary: int) -> list[list[int]]:
     generator = torch.Generator().manual_seed(0)
     prompts: list[list[int]] = torch.randint(0, vocabulary, (rows, tokens), generator=generator).tolist()
     return prompts
-
-
-def _rank(adapter: str) -> int:
-    config = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
-    return int(config["r"])
 
 
 def _logged_error(log: Path, start: int) -> str | None:

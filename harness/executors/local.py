@@ -9,11 +9,12 @@ from types import TracebackType
 from harness.environment import describe_environment
 from harness.errors import RunInterrupted
 from harness.executors.desk import Desk, as_error
-from harness.orders import Failed
+from harness.orders import Failed, WorkOrder
 from harness.process import can_fork, run_in_process
 from harness.records import Environment, Job
 from harness.servers import ChildServers
 from harness.suite_file import LoadedSuite
+from harness.workloads.device import refused_on_cpu
 
 
 class LocalExecutor:
@@ -42,12 +43,26 @@ class LocalExecutor:
 
     def _execute(self, jobs: Sequence[Job], desk: Desk, servers: ChildServers) -> None:
         preload = can_fork(self._environment.gpus, self.loaded.suite.models.values())
+        if not self._environment.gpus:
+            _check_device_before_jobs(jobs, desk, preload=preload)
         _load_tasks_before_training(jobs, desk, preload=preload)
         for job in jobs:
             order = servers.ready(desk.order(job))
             with desk.begin(job) as open_job, _goes_on(f"during {job.id}"):
                 for message in run_in_process(order, preload=preload):
                     open_job.take(message)
+
+
+def _check_device_before_jobs(jobs: Sequence[Job], desk: Desk, *, preload: bool) -> None:
+    """Raise the NotAvailable of the first job that this machine without a GPU cannot do in its dtype or quantization.
+
+    It would otherwise be known only when the jobs before it are over. Torch has the last word, in a process of its own:
+    it may see a GPU that NVML does not show.
+    """
+    orders = (desk.dispatcher.order(job, desk.folder.log_file(job.id)) for job in jobs)
+    refused = next(filter(refused_on_cpu, orders), None)
+    if refused:
+        _ask(refused.model_copy(update={"only_check_device": True}), "before the first job", preload=preload)
 
 
 def _load_tasks_before_training(jobs: Sequence[Job], desk: Desk, *, preload: bool) -> None:
@@ -62,8 +77,13 @@ def _load_tasks_before_training(jobs: Sequence[Job], desk: Desk, *, preload: boo
         return
     desk.screen.note("Before the training: whether the data of lm-eval's tasks can be had")
     order = desk.dispatcher.order(tested, desk.folder.log_file(tested.id))
-    with _goes_on("before the training"):
-        for message in run_in_process(order.model_copy(update={"only_load_tasks": True}), preload=preload):
+    _ask(order.model_copy(update={"only_load_tasks": True}), "before the training", preload=preload)
+
+
+def _ask(order: WorkOrder, when: str, *, preload: bool) -> None:
+    """Raise the error that the order's process ends with, if any; what else it says is not kept."""
+    with _goes_on(when):
+        for message in run_in_process(order, preload=preload):
             if isinstance(message, Failed):
                 raise as_error(message)
 

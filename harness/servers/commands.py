@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -12,9 +11,7 @@ from pathlib import Path
 from harness.adapter_cache import ADAPTER_FILES, rope_scaling_of
 from harness.errors import NotAvailable
 from harness.suite import Model, Server
-from harness.vllm_ranks import VLLM_LORA_RANKS, rank_that_holds
-
-NOT_IN_VLLM = {"use_dora": "DoRA", "modules_to_save": "whole trained layers (modules_to_save)"}
+from harness.vllm_adapters import not_taken, rank_that_holds
 
 
 @dataclass(frozen=True)
@@ -71,10 +68,13 @@ def _vllm(executable: str, settings: Server, hosted: Sequence[Hosted], port: int
     bases = [one.name for one in hosted if one.adapter_place is None]
     if bases:
         arguments += ["--served-model-name", *bases]
-    adapters = [one for one in hosted if one.adapter_place is not None]
+    adapters = {one.name: one.adapter_place for one in hosted if one.adapter_place is not None}
     if adapters:
-        modules = [f"{one.name}={one.adapter_place}" for one in adapters]
-        rank = rank_that_holds(map(_lora_rank, adapters))
+        for name, adapter_place in adapters.items():
+            if what := not_taken(adapter_place):
+                raise NotAvailable(f"models.{name}: vLLM takes no adapter with {what}.", "Use backend: hf for it.")
+        modules = [f"{name}={adapter_place}" for name, adapter_place in adapters.items()]
+        rank = rank_that_holds(adapters.values())
         arguments += ["--enable-lora", "--lora-modules", *modules]
         arguments += ["--max-loras", str(len(adapters)), "--max-lora-rank", str(rank)]
     arguments += ["--host", "127.0.0.1", "--port", str(port)]
@@ -88,19 +88,6 @@ def _vllm(executable: str, settings: Server, hosted: Sequence[Hosted], port: int
     if model.trust_remote_code:
         arguments.append("--trust-remote-code")
     return ServerCommand((*arguments, *settings.arguments), {one.name: one.name for one in hosted})
-
-
-def _lora_rank(hosted: Hosted) -> int:
-    """Return the largest rank in an adapter. A hub's adapter is not looked into: its server will say what it lacks."""
-    file = Path(hosted.adapter_place or "") / ADAPTER_FILES[0]
-    if not file.is_file():
-        return VLLM_LORA_RANKS[0]
-    config = json.loads(file.read_text(encoding="utf-8"))
-    for key, what in NOT_IN_VLLM.items():
-        if config.get(key):
-            raise NotAvailable(f"models.{hosted.name}: vLLM takes no adapter with {what}.", "Use backend: hf for it.")
-    ranks = [config["r"], *(config.get("rank_pattern") or {}).values()]
-    return max(int(rank) for rank in ranks)
 
 
 def _transformers(

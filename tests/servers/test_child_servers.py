@@ -158,7 +158,10 @@ def hosted(name: str, adapter: Path | None = None, place: str = "/models/base", 
 
 
 def test_the_command_line_of_vllm(tmp_path: Path) -> None:
-    low, high = write_adapter(tmp_path / "low"), write_adapter(tmp_path / "high", r=8, rank_pattern={"q": 40})
+    low, high = (
+        write_adapter(tmp_path / "low"),
+        write_adapter(tmp_path / "high", r=8, rank_pattern={"q": 40}, alpha_pattern={"q": 40}),
+    )
     settings = Server(kind="vllm", executable="true", arguments=("--gpu-memory-utilization", "0.5"))
     models = [hosted("base"), hosted("low", low), hosted("high", high)]
     made = server_command("gpu", settings, models, 8123, tmp_path)
