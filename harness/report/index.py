@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from harness.records import GateReport, RunHeader
 from harness.report.rendering import render
 from harness.report.strips import series_class, share_strip
-from harness.summary import Cell, Group
+from harness.summary import Cell, Group, Summary
 
 SHOWN_GROUPS: tuple[Group, ...] = ("harmful", "lookalike", "general")
 
@@ -33,8 +34,8 @@ class _Stored(BaseModel):
 class RunEntry:
     """One line of the index. `link` is the page's address relative to the index; None while there is no page.
 
-    `problem` says why a run's figures cannot be shown, where they cannot. `gates_failed` counts the gates that were not
-    met, None where there were none to meet.
+    `sentences` are the first ones of a run that asked nothing. `problem` says why a run's figures cannot be shown,
+    where they cannot. `gates_failed` counts the gates that were not met, None where there were none to meet.
     """
 
     suite: str
@@ -46,6 +47,7 @@ class RunEntry:
     random_weights: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     cells: tuple[Cell, ...] = field(default=())
+    sentences: tuple[Markup, ...] = ()
     problem: str | None = None
     gates_failed: int | None = None
 
@@ -75,7 +77,16 @@ def run_entry(header: RunHeader, summary_json: str, link: str | None) -> RunEntr
         if stored.gates is None
         else sum(result.outcome != "passed" for result in stored.gates.results),
         cells=tuple(cell for cell in stored.cells if cell.category is None),
+        sentences=() if stored.cells else _sentences(header, summary_json),
     )
+
+
+def _sentences(header: RunHeader, summary_json: str) -> tuple[Markup, ...]:
+    from harness.report.lookup import Lookup
+    from harness.report.timing_headline import timing_headlines  # loads matplotlib
+
+    summary = Summary.model_validate({**json.loads(summary_json), "header": header, "rows": ()})
+    return tuple(headline.sentence for headline in timing_headlines(Lookup(summary)))
 
 
 def group_lines(entry: RunEntry) -> list[GroupLine]:

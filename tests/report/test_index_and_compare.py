@@ -14,7 +14,8 @@ from harness.report.index import RunEntry, render_index, run_entry
 from harness.summary import AnswerRow, Summary
 from tests.grading.runs import make_run
 from tests.report.factory import answer, make_summary
-from tests.report.reading import Page
+from tests.report.reading import Page, in_english
+from tests.report.test_timing_headline import speed, timed
 
 
 def row(name: str, base: Verdict, tuned: Verdict, text: str = "물은 몇 도에서 끓나요?") -> AnswerRow:
@@ -69,6 +70,13 @@ def test_runs_are_listed_newest_first_with_links_and_flags(first: Summary) -> No
     assert "run.json:1: <not> JSON" in page.text
     assert render_index(entries) == render_index(reversed(entries))
     assert "default-src 'none'" in page.policy
+
+
+def test_a_run_that_asked_nothing_is_listed_with_its_speed() -> None:
+    run = timed(speed("plain", 8, 300.0))
+    entry = run_entry(run.header, run.model_dump_json(exclude={"rows", "header"}), None)
+    assert "base writes up to 300 tokens/s (batch 8)." in in_english("".join(entry.sentences))
+    assert "300" in Page(render_index([entry])).text
 
 
 def test_a_run_that_stopped_is_not_complete_rather_than_unreadable(tmp_path: Path) -> None:
