@@ -29,6 +29,9 @@ PROBE = "안녕하세요?"
 PROBE_LOGPROBS = 20
 LOGPROB_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 5e-2}
 """What rounding may change in a log-probability when rows share a batch."""
+ROWS_OF_EACH = 16
+"""Rows of every model in the proof that rows do not mix. vLLM begins with the first request before it has the others,
+so one row of each could be computed apart and prove nothing; of so many in turn, some share a batch."""
 TIMES_NEARER = 3
 """A row with another's adapter is that other's but for rounding; one that rounding alone has moved is nearer to itself,
 or, where an adapter changes hardly more than rounding, about as near to both."""
@@ -155,7 +158,8 @@ class VllmEngine:
         """
         self.llm.reset_prefix_cache()
         tolerance = LOGPROB_TOLERANCE[self.order.model.dtype]
-        for number, row in enumerate(self._probe(*map(self._lora, range(len(self.variants))))):
+        numbers = list(range(len(self.variants))) * ROWS_OF_EACH
+        for number, row in zip(numbers, self._probe(*map(self._lora, numbers)), strict=True):
             distances = [_distance(row, alone) for alone in self.alone]
             if distances[number] > max(tolerance, TIMES_NEARER * min(distances)):
                 return self.variants[number].name
