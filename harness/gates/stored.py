@@ -44,11 +44,14 @@ def read_report(folder: Path) -> GateReport | None:
 
 
 def require(results: tuple[GateResult, ...], where: Path) -> None:
-    """Raise GatesFailed with one line for each gate that did not pass; `where` is the page that says more."""
-    from harness.gates.words import verdict_line
+    """Raise GatesFailed with a line for each gate that did not pass, and one for those that lack data for one reason.
+
+    `where` is the page that says more.
+    """
+    from harness.gates.words import failure_lines
 
     failed = [result for result in results if result.outcome != "passed"]
     if failed:
         lines = [f"{len(failed)} of {len(results)} gates failed."]
-        lines += [f"  {verdict_line(result)}" for result in failed]
+        lines += [f"  {line}" for line in failure_lines(failed)]
         raise GatesFailed("\n".join(lines), hint=f"The page shows them: {where}")

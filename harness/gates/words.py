@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 
 from harness.gates.vocabulary import ABILITY, RATES, SHARES, conditions_text, groups_of, limit_of
 from harness.records import GateResult, Said
@@ -139,6 +140,19 @@ def verdict_line(result: GateResult) -> str:
     if result.n is not None:
         said += f", n = {result.n:,}"
     return visible(f"{said}. No data: {result.reason.en}" if result.reason else f"{said}.")
+
+
+def failure_lines(failed: Sequence[GateResult]) -> list[str]:
+    """A line for each gate, but one for all that lack data for the same reason."""
+    alike: dict[str, list[GateResult]] = {}
+    for result in failed:
+        alike.setdefault(result.reason.en if result.reason else result.name, []).append(result)
+    return [
+        verdict_line(results[0])
+        if len(results) == 1
+        else visible(f"{reason}. So {len(results)} have no data: {', '.join(result.name for result in results)}.")
+        for reason, results in alike.items()
+    ]
 
 
 def figure_text(result: GateResult, value: float) -> str:

@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 
 from harness.gates.figures import Run
 from harness.gates.judge import judge
-from harness.gates.words import figure_text, required, verdict_line
+from harness.gates.words import failure_lines, figure_text, required, verdict_line
 from harness.records import GateReport, GateResult, Said
 from harness.report.compare import render_comparison
 from harness.report.junit import junit_xml
@@ -208,3 +208,17 @@ def test_figures_read_well_and_never_as_the_limit_they_miss(made: GateResult, ne
     assert required(made).en == needs
     assert figure_text(made, made.value) == found
     assert found in verdict_line(made)
+
+
+def test_gates_that_lack_data_for_one_reason_share_a_line() -> None:
+    missing = Said(ko="재지 않았습니다", en="decode was not measured for base")
+    without = [
+        result("ratio", 0.95, 0.9, min_ratio=0.95).model_copy(
+            update={"name": name, "outcome": "no_data", "value": None, "reason": missing}
+        )
+        for name in ("a", "b")
+    ]
+    failed = result("ratio", 0.95, 0.9, min_ratio=0.95)
+    lines = failure_lines([without[0], failed, without[1]])
+    assert lines == ["decode was not measured for base. So 2 have no data: a, b.", verdict_line(failed)]
+    assert failure_lines(without[:1]) == [verdict_line(without[0])]
