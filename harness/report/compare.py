@@ -18,9 +18,10 @@ from harness.report.answers import answers_json
 from harness.report.gates import gates_view
 from harness.report.graders import corrected_by, correction_notes, too_few_labels
 from harness.report.lookup import Lookup
-from harness.report.measurement_kinds import KINDS, SILENT, Kind
+from harness.report.measurement_kinds import KINDS, Kind
 from harness.report.performance import condition, condition_keys, quartiles
 from harness.report.plots import rate_panels
+from harness.report.ratios import conditions_key
 from harness.report.rendering import render
 from harness.report.sentences import change_sentence
 from harness.report.tables import Column, Entry, Table, category_table, change_table
@@ -198,8 +199,7 @@ def speed_table(a: Summary, b: Summary, pairs: list[tuple[str, str]]) -> Table |
 
 
 def _key(item: Measurement, model: str) -> tuple[str, str, str]:
-    conditions = sorted((key, str(value)) for key, value in item.conditions.items() if key not in SILENT - {"study"})
-    return item.name, model, str(conditions)
+    return item.name, model, conditions_key(item)
 
 
 def _speed_row(first: Measurement, second: Measurement) -> tuple[str, list[Entry]]:

@@ -157,6 +157,10 @@ def _pooled(found: Sequence[Measurement]) -> list[Measurement]:
     ]
 
 
+Source = tuple[str, str]
+"""What made a figure: a model, and the engine where one is named."""
+
+
 def _table(lookup: Lookup, kind: Kind, found: Sequence[Measurement], varying: Sequence[str]) -> Table:
     """One row per set of conditions, one column per model and engine, so that what was measured alike stands side by
     side."""
@@ -181,10 +185,6 @@ def _table(lookup: Lookup, kind: Kind, found: Sequence[Measurement], varying: Se
                 row.append(_figure(lookup, kind, items[turn], reference) if turn < len(items) else Entry(NO_DATA))
             entries.append(row)
     return Table(columns, entries, css_class="figures-table")
-
-
-Source = tuple[str, str]
-"""What made a figure: a model, and the engine where one is named."""
 
 
 def _source(item: Measurement) -> Source:

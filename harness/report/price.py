@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 
 from markupsafe import Markup
 
-from harness.records import Measurement
 from harness.report.advice import Level, Line
 from harness.report.lookup import Lookup
-from harness.report.measurement_kinds import SILENT
+from harness.report.ratios import conditions_key, median_of, ratio_range, ratios
 from harness.report.wording import both, duration, join, p_value, percent, points, size
 from harness.statistics import holm
 from harness.summary import AbilityChange
@@ -113,43 +111,33 @@ def _settings(lookup: Lookup, model: str) -> Mapping[str, object]:
 
 
 def _speed(lookup: Lookup, model: str) -> Markup | None:
-    ratios = _ratios(lookup, model, SPEED)
-    if not ratios:
+    found = _ratios(lookup, model, SPEED)
+    if not found:
         return None
     baseline = lookup.summary.baselines[model]
     return both(
         "생성 속도는 {baseline}의 {times}배",
         "generation at {times} times the speed of {baseline}",
-        times=_range(ratios),
+        times=ratio_range(found),
         baseline=baseline,
     )
 
 
 def _memory(lookup: Lookup, model: str) -> Markup | None:
     for name in MEMORY:
-        if ratios := _ratios(lookup, model, name):
-            return both("메모리는 {times}배", "{times} times its memory", times=_range(ratios))
+        if found := _ratios(lookup, model, name):
+            return both("메모리는 {times}배", "{times} times its memory", times=ratio_range(found))
     return None
 
 
 def _ratios(lookup: Lookup, model: str, name: str) -> list[float]:
     """Medians of the model over those of its baseline, wherever both were measured under the same conditions."""
-    own, baseline = _medians(lookup, model, name), _medians(lookup, lookup.summary.baselines[model], name)
-    return [own[conditions] / baseline[conditions] for conditions in own if baseline.get(conditions)]
+    return ratios(_medians(lookup, lookup.summary.baselines[model], name), _medians(lookup, model, name))
 
 
 def _medians(lookup: Lookup, model: str, name: str) -> dict[str, float]:
     return {
-        _conditions(item): statistics.median(item.values)
+        conditions_key(item): median_of(item)
         for item in lookup.summary.measurements
         if (item.model, item.name) == (model, name) and item.values and not item.not_comparable
     }
-
-
-def _conditions(item: Measurement) -> str:
-    return str(sorted((key, str(value)) for key, value in item.conditions.items() if key not in SILENT - {"study"}))
-
-
-def _range(ratios: list[float]) -> str:
-    low, high = f"{min(ratios):.2f}", f"{max(ratios):.2f}"
-    return low if low == high else f"{low}–{high}"

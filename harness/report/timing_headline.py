@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
@@ -12,6 +11,7 @@ from harness.report import precision
 from harness.report.advice import Headline, Line
 from harness.report.lookup import Lookup
 from harness.report.measurement_kinds import ENGINES
+from harness.report.ratios import conditions_key, median_of, ratio_range, ratios
 from harness.report.wording import both, join, quantity
 
 SPEED = "decode_tokens_per_second"
@@ -40,12 +40,12 @@ def _speed(lookup: Lookup, model: str) -> Headline | None:
     if not found:
         return None
     engines = [one for one in ENGINES if any(item.conditions.get("engine") == one for item in found)]
-    best = max(found, key=_median)
+    best = max(found, key=median_of)
     sentence = both(
         "{model}: 초당 최대 {speed}을 생성합니다({where}).",
         "{model} writes up to {speed} ({where}).",
         model=model,
-        speed=both("{n}토큰", "{n} tokens/s", n=Markup('<b class="number">{:,.0f}</b>').format(_median(best))),
+        speed=both("{n}토큰", "{n} tokens/s", n=Markup('<b class="number">{:,.0f}</b>').format(median_of(best))),
         where=_where(best, engines),
     )
     lines = [line for line in (_alone(lookup, model, found, engines), *_engines(found, engines)) if line]
@@ -75,15 +75,15 @@ def _alone(lookup: Lookup, model: str, found: Sequence[Measurement], engines: Se
     alone = [item for item in found if item.conditions.get("batch_size") == 1]
     if not alone:
         return None
-    best = max(alone, key=_median)
+    best = max(alone, key=median_of)
     first = [item for item in _figures(lookup, model, FIRST_TOKEN) if item.conditions == best.conditions]
     text = both(
         "답 하나만 생성할 때는 초당 {n}토큰입니다({where}{first_ko}).",
         "One answer alone: {n} tokens/s ({where}{first_en}).",
-        n=f"{_median(best):,.0f}",
+        n=f"{median_of(best):,.0f}",
         where=_where(best, engines),
-        first_ko="".join(f", 첫 토큰까지 {quantity(_median(item), item.unit)}" for item in first[:1]),
-        first_en="".join(f", first token after {quantity(_median(item), item.unit)}" for item in first[:1]),
+        first_ko="".join(f", 첫 토큰까지 {quantity(median_of(item), item.unit)}" for item in first[:1]),
+        first_en="".join(f", first token after {quantity(median_of(item), item.unit)}" for item in first[:1]),
     )
     return Line("note", text, "#performance", both("자세히", "Details"))
 
@@ -92,20 +92,19 @@ def _engines(found: Sequence[Measurement], engines: Sequence[str]) -> list[Line]
     """Each further engine against the first, wherever both measured the same batch and lengths."""
     by_engine: dict[str, dict[str, float]] = {}
     for item in found:
-        rest = {key: value for key, value in item.conditions.items() if key != "engine"}
-        by_engine.setdefault(str(item.conditions.get("engine")), {})[str(sorted(rest.items()))] = _median(item)
+        by_engine.setdefault(str(item.conditions.get("engine")), {})[conditions_key(item, "engine")] = median_of(item)
     lines = []
     for engine in engines[1:]:
-        ratios = _ratios(by_engine[engines[0]], by_engine[engine])
-        if ratios:
+        times = ratios(by_engine[engines[0]], by_engine[engine])
+        if times:
             text = both(
                 "엔진 {engine}의 생성 속도는 {first}의 {times}배입니다.",
                 "Engine {engine} decodes {times} times as fast as {first}.",
                 engine=engine,
                 first=engines[0],
-                times=_range(ratios),
+                times=ratio_range(times),
             )
-            lines.append(Line("good" if min(ratios) > 1 else "note", text))
+            lines.append(Line("good" if min(times) > 1 else "note", text))
     return lines
 
 
@@ -119,7 +118,7 @@ def _precision(lookup: Lookup) -> Headline | None:
     for item in study:
         if (item.name, item.phase) in COMPARED:
             name = precision.label(item.conditions["dtype"], item.conditions.get("quantization"))
-            medians.setdefault(name, {}).setdefault((item.name, item.phase), _median(item))
+            medians.setdefault(name, {}).setdefault((item.name, item.phase), median_of(item))
     before = medians.pop(reference, {})
     told = {name: _times(before, after) for name, after in medians.items()}
     if not any(told.values()):
@@ -171,16 +170,3 @@ def _line(name: str, reference: str, times: Mapping[tuple[str, str], float]) -> 
         parts=join(parts),
     )
     return Line("note", text, "#precision", both("자세히", "Details"))
-
-
-def _median(item: Measurement) -> float:
-    return statistics.median(item.values)
-
-
-def _ratios(before: Mapping[str, float], after: Mapping[str, float]) -> list[float]:
-    return [after[key] / before[key] for key in after if before.get(key)]
-
-
-def _range(ratios: Sequence[float]) -> str:
-    low, high = f"{min(ratios):.2f}", f"{max(ratios):.2f}"
-    return low if low == high else f"{low}–{high}"

@@ -196,17 +196,19 @@ class Checks:
 
     def group(self, name: str) -> dict[str, dict[str, Any]]:
         """Make the checks of a group; training comes before what needs its adapter."""
+        float32: dict[str, Callable[[], dict[str, Any]]] = {"batched_float32": lambda: self.batched("float32")}
+        bfloat16: dict[str, Callable[[], dict[str, Any]]] = {"batched_bfloat16": lambda: self.batched("bfloat16")}
         groups: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
+            "answering_float32": float32,
+            "answering_bfloat16": bfloat16,
             "answering": {
-                "batched_float32": lambda: self.batched("float32"),
-                "batched_bfloat16": lambda: self.batched("bfloat16"),
+                **float32,
+                **bfloat16,
                 "padding": self.padding,
                 "streaming": self.streaming,
                 "four_bits": self.four_bits,
                 "float16": self.float16,
             },
-            "answering_float32": {"batched_float32": lambda: self.batched("float32")},
-            "answering_bfloat16": {"batched_bfloat16": lambda: self.batched("bfloat16")},
             "training": {
                 "training": self.training,
                 "merged_float32": lambda: self.merged("float32"),
