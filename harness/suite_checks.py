@@ -125,7 +125,8 @@ class Checker:
         if model.adapter is not None:
             self._adapter(suite, (*path, "adapter"), model, model.adapter)
         answer = suite.sampling.max_new_tokens
-        if suite.prompts and answer >= model.max_seq_length and not self._inherited((*path, "max_seq_length"), model):
+        known = ("sampling", "max_new_tokens") not in self.wrong and suite.prompts
+        if known and answer >= model.max_seq_length and not self._inherited((*path, "max_seq_length"), model):
             room = f"{model.max_seq_length} tokens have no room for a prompt and an answer of {answer} tokens"
             self.fault((*path, "max_seq_length"), f"{room} (sampling.max_new_tokens).")
 
@@ -140,8 +141,7 @@ class Checker:
                     f"random weights answer nothing of sense, so a suite that reports quality ({' and '.join(asks)}) "
                     "takes no model with them: leave that out, or use weights: file.",
                 )
-        wrong = {path[0] for path in self.wrong}  # what is asked there is not known, nor under a misspelt key
-        wrong |= {fault.nearest for fault in self.document.faults if fault.nearest and "." not in fault.key}
+        wrong = {path[0] for path in self.wrong}  # what is asked there is not known
         if not asks and not suite.training and suite.performance == Performance() and not wrong & set(_WORK):
             self.fault(("name",), f"the suite asks for nothing: give {', '.join(_WORK[:-1])} or {_WORK[-1]}.")
 

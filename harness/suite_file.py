@@ -163,13 +163,18 @@ def _from_here(value: Value, parts: list[str]) -> Value:
 
 
 def validate_types(document: Document) -> tuple[Suite, set[KeyPath]]:
-    """The suite, with wrong values replaced by their defaults, and the key paths that were wrong."""
+    """The suite, with wrong values replaced by their defaults, and the key paths that were wrong.
+
+    The key that a misspelt one was meant for is among them: its default stands in for what was given.
+    """
     data = json.loads(json.dumps(document.data))
     wrong: set[KeyPath] = set()
+    meant: set[KeyPath] = set()
     while True:
         try:
             # Through JSON, because pydantic's strict mode takes a list for a tuple only there.
-            return Suite.model_validate_json(json.dumps(data), strict=True), wrong
+            suite = Suite.model_validate_json(json.dumps(data), strict=True)
+            return suite, wrong | (meant - document.places.keys())
         except ValidationError as error:
             details: dict[KeyPath, list[ErrorDetails]] = {}
             for detail in error.errors(include_url=False):
@@ -178,6 +183,8 @@ def validate_types(document: Document) -> tuple[Suite, set[KeyPath]]:
             problem = describe(path, found)
             if problem and not any(path[: len(other)] == other for other in wrong):
                 document.add_fault(path, *problem)
+                if found[0]["type"] == "extra_forbidden" and problem[1]:
+                    meant.add((*path[:-1], problem[1]))
         wrong |= set(details)
         for path in details:
             _replace(data, path)

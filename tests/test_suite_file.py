@@ -379,6 +379,14 @@ def test_work_of_a_wrong_type_is_one_fault(folder: Path) -> None:
     assert [fault.nearest for fault in faults(text.replace("prompts: ", "promts: "))] == ["prompts"]
 
 
+def test_a_misspelt_key_is_one_fault_and_not_also_what_its_default_would_cause(folder: Path) -> None:
+    text = "name: demo\nprompts: [prompts.jsonl]\nmodels: {base: {path: ./model, max_seq_length: 256}}\n"
+    asked = f"{text}sampling: {{max_new_tokens: 64}}\n"
+    assert [fault.nearest for fault in faults(asked.replace("_tokens", "_token"))] == ["max_new_tokens"]
+    twice = faults(asked.replace("{max_new", "{max_new_token: 64, max_new").replace("s: 64}", "s: 256}"))
+    assert [fault.key for fault in twice] == ["models.base.max_seq_length", "sampling.max_new_token"]
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["base", "tuned"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
