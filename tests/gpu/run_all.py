@@ -43,13 +43,21 @@ OTHER_PARTS = ("engine_fast", "engine_vllm", "engine_generate_batch", "lm_eval_s
 SUITES = ("throughput_8b", "precision_8b")
 """Suites whose measurements and page are taken over from their newest run."""
 PYTHON = sys.executable
+PYTEST = (PYTHON, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", "-q", "-rsf")
+VLLM_TESTS = ("tests/engine/test_vllm.py", "tests/servers/test_vllm_serve.py")
+"""All that carry the marker `vllm`, which a GPU is not needed for."""
 STEPS: tuple[Step, ...] = (
     Step(
         "tests",
-        (PYTHON, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", "-m", "gpu or vllm", "-q", "-rsf")
-        + ("--junitxml={out}/tests.xml",),
-        180,
+        (*PYTEST, "-m", "gpu", "--junitxml={out}/tests.xml"),
+        420,
         ("pytest", "torch"),
+    ),
+    Step(
+        "vllm-tests",
+        (*PYTEST, "-m", "vllm", "--junitxml={out}/vllm-tests.xml", *VLLM_TESTS),
+        1200,
+        ("pytest", "vllm"),
     ),
     Step("weights", (PYTHON, "-m", "tests.gpu.weights", "--results", "{out}/results"), 120, ("torch", "pydantic")),
     Step(
@@ -220,7 +228,7 @@ def main() -> None:
     names = [step.name for step in STEPS]
     parser = argparse.ArgumentParser(prog="python -m tests.gpu.run_all", description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=1800.0, help="for all steps together")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="for all steps together")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="STEP", help=", ".join(names))
     parser.add_argument("--training", nargs="+", default=[], metavar="NAME", help="only these training configurations")
     parser.add_argument("--weights", help="folder of weights that are there already")
