@@ -52,8 +52,9 @@ class WorkOrder(Record):
     points: tuple[TimingPoint, ...] = Field((), description="what a throughput job measures")
     lm_eval: LmEval | None = None
     task_folders: tuple[str, ...] = Field((), description="absolute folders of lm-eval task files")
-    only_check_device: bool = Field(False, description="a job that ends when it knows that its device will do")
-    only_load_tasks: bool = Field(False, description="an lm_eval job that ends when it has its tasks' data")
+    only: Literal["check_device", "load_tasks"] | None = Field(
+        None, description="what the job ends after: its device will do; an lm_eval job has its tasks' data"
+    )
     prompts: dict[str, str] = Field({}, description="prompt id -> text")
     finished_batches: frozenset[int] = frozenset()
     stream: bool = False

@@ -19,7 +19,7 @@ def work(order: WorkOrder, send: Send) -> None:
     """Do the job and say how it ended. Every error gets a sentence; the traceback goes to the job's log."""
     quieten_libraries()
     try:
-        if order.only_check_device:
+        if order.only == "check_device":
             check_device(order)
         else:
             _do(order, send)

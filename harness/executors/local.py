@@ -62,7 +62,7 @@ def _check_device_before_jobs(jobs: Sequence[Job], desk: Desk, *, preload: bool)
     orders = (desk.dispatcher.order(job, desk.folder.log_file(job.id)) for job in jobs)
     refused = next(filter(refused_on_cpu, orders), None)
     if refused:
-        _ask(refused.model_copy(update={"only_check_device": True}), "before the first job", preload=preload)
+        _ask(refused.model_copy(update={"only": "check_device"}), "before the first job", preload=preload)
 
 
 def _load_tasks_before_training(jobs: Sequence[Job], desk: Desk, *, preload: bool) -> None:
@@ -77,7 +77,7 @@ def _load_tasks_before_training(jobs: Sequence[Job], desk: Desk, *, preload: boo
         return
     desk.screen.note("Before the training: whether the data of lm-eval's tasks can be had")
     order = desk.dispatcher.order(tested, desk.folder.log_file(tested.id))
-    _ask(order.model_copy(update={"only_load_tasks": True}), "before the training", preload=preload)
+    _ask(order.model_copy(update={"only": "load_tasks"}), "before the training", preload=preload)
 
 
 def _ask(order: WorkOrder, when: str, *, preload: bool) -> None:

@@ -38,13 +38,13 @@ PROGRESS_STEPS = 100
 def measure_ability(order: WorkOrder, send: Callable[[Message], None]) -> None:
     """Run the suite's tasks on the order's model and send results and samples. NotAvailable for a missing task.
 
-    An order that says `only_load_tasks` loads no model: it only shows whether tasks and data can be had.
+    An order to `load_tasks` only loads no model: it only shows whether tasks and data can be had.
     """
     section = order.lm_eval
     assert section is not None
     with tempfile.TemporaryDirectory() as cache:
         tasks = load_tasks(section, [Path(folder) for folder in order.task_folders], Path(cache))
-        if order.only_load_tasks:
+        if order.only == "load_tasks":
             return
         backend = open_backend(order)
         assert isinstance(backend, TransformersModel)

@@ -105,7 +105,7 @@ def training_order(folder: Path, **keys: Any) -> WorkOrder:
 def test_it_is_the_sentence_of_the_job(asked: dict[str, Any]) -> None:
     late, early = Inbox(), Inbox()
     work(order(**asked), late)
-    work(order(**asked).model_copy(update={"only_check_device": True}), early)
+    work(order(**asked).model_copy(update={"only": "check_device"}), early)
     assert isinstance(late.messages[-1], Failed) and early.messages == [late.messages[-1]]
 
 
