@@ -38,7 +38,7 @@ PROGRESS_STEPS = 100
 def measure_ability(order: WorkOrder, send: Callable[[Message], None]) -> None:
     """Run the suite's tasks on the order's model and send results and samples. NotAvailable for a missing task.
 
-    An order to `load_tasks` only loads no model: it only shows whether tasks and data can be had.
+    An order for `load_tasks` alone loads no model: it shows whether tasks and data can be had.
     """
     section = order.lm_eval
     assert section is not None

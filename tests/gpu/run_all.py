@@ -44,8 +44,8 @@ SUITES = ("throughput_8b", "precision_8b")
 """Suites whose measurements and page are taken over from their newest run."""
 PYTHON = sys.executable
 PYTEST = (PYTHON, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", "-q", "-rsf")
-VLLM_TESTS = ("tests/engine/test_vllm.py", "tests/servers/test_vllm_serve.py")
-"""All that carry the marker `vllm`, which a GPU is not needed for."""
+MARKS = {"tests": "mark.gpu", "vllm-tests": "= NEEDS_VLLM"}
+"""Steps that run tests, and what a file of such tests says of itself."""
 STEPS: tuple[Step, ...] = (
     Step(
         "tests",
@@ -55,7 +55,7 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(
         "vllm-tests",
-        (*PYTEST, "-m", "vllm", "--junitxml={out}/vllm-tests.xml", *VLLM_TESTS),
+        (*PYTEST, "-m", "vllm", "--junitxml={out}/vllm-tests.xml"),
         1200,
         ("pytest", "vllm"),
     ),
@@ -212,10 +212,10 @@ class Run:
             print(f"no page: {error}", flush=True)
 
 
-def files_with_gpu_tests() -> tuple[str, ...]:
-    """Return the test files that carry the marker; collecting all others would need packages that may not be here."""
+def files_of(step: str) -> tuple[str, ...]:
+    """Return the files with this step's tests; collecting all others would need packages that may not be here."""
     files = sorted((ROOT / "tests").rglob("test_*.py"))
-    return tuple(str(file.relative_to(ROOT)) for file in files if "mark.gpu" in file.read_text(encoding="utf-8"))
+    return tuple(str(file.relative_to(ROOT)) for file in files if MARKS[step] in file.read_text(encoding="utf-8"))
 
 
 def _kill_group(group: int) -> None:
@@ -239,7 +239,7 @@ def main() -> None:
         return
     run = Run(arguments.out.resolve(), arguments.seconds, " ".join(["python -m tests.gpu.run_all", *sys.argv[1:]]))
     run.weights = arguments.weights
-    extra = {"tests": files_with_gpu_tests()}
+    extra = {step: files_of(step) for step in MARKS}
     if arguments.training:
         extra["training"] = ("--only", *arguments.training)
     for step in STEPS:

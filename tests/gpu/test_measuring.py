@@ -17,7 +17,7 @@ from tests.gpu.configurations import MATRIX, SHORT_ROW_TOKENS, Configuration, ch
 from tests.gpu.one_training import training_of
 from tests.gpu.page import curve, lines_of, render
 from tests.gpu.rows import row_of
-from tests.gpu.run_all import ROOT, VLLM_TESTS, Run, Step, files_with_gpu_tests
+from tests.gpu.run_all import ROOT, Run, Step, files_of
 from tests.gpu.savings import savings
 from tests.gpu.training_matrix import measure
 
@@ -148,13 +148,8 @@ def test_a_step_that_needs_weights_says_that_there_are_none(tmp_path: Path) -> N
 
 
 def test_only_files_with_the_marker_are_collected() -> None:
-    assert "tests/gpu/test_text.py" in files_with_gpu_tests()
-
-
-def test_no_test_of_vllm_is_left_out() -> None:
-    files = (ROOT / "tests").rglob("test_*.py")
-    marked = [file for file in files if "pytestmark = NEEDS_VLLM" in file.read_text(encoding="utf-8").splitlines()]
-    assert sorted(str(file.relative_to(ROOT)) for file in marked) == sorted(VLLM_TESTS)
+    assert "tests/gpu/test_text.py" in files_of("tests")
+    assert files_of("vllm-tests") == ("tests/engine/test_vllm.py", "tests/servers/test_vllm_serve.py")
 
 
 def point(name: str, speed: float, gib: float, **keys: Any) -> dict[str, Any]:
